@@ -1,0 +1,340 @@
+-- Purpose: acquire_lock(), one atomic decision in one call; and the pieces that renew and release share with it.
+
+-- Who calls is decided here, from the role that the Data API switched to. The caller cannot set it, nor the token
+-- that auth.uid() reads.
+create function holdfast.caller_is_server() returns boolean
+language plpgsql stable set search_path = ''
+as $$
+declare
+  v_role constant text := current_setting('role');
+begin
+  -- the two usual roles first: they need no look at the catalog
+  return v_role = 'service_role'
+    or v_role <> 'authenticated'
+    and pg_has_role(case v_role when 'none' then session_user else v_role end, 'service_role', 'usage');
+end;
+$$;
+revoke all on function holdfast.caller_is_server() from public, anon, authenticated, service_role;
+comment on function holdfast.caller_is_server() is
+  'Whether the caller has the rights of service_role: the secret key, or a direct connection of the owner. Everybody else is a user, known by auth.uid().';
+
+-- All errors of the API in one place. A refused lock is an answer; these are for what cannot be answered.
+create function holdfast.refuse(p_error text, p_what text default null) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  case p_error
+    when 'NOT_AUTHENTICATED' then
+      raise exception using errcode = 'PT401', message = 'The token names no user',
+        detail = 'auth.uid() is null: the token has no "sub" claim.',
+        hint = 'Sign in, and send the user''s access token as Authorization: Bearer.';
+    when 'FORBIDDEN' then
+      raise exception using errcode = 'PT403', message = p_what,
+        detail = 'The credentials are good, but do not give this right.',
+        hint = 'See docs/security.md for who may do what.';
+    when 'VIDEO_NOT_FOUND' then
+      raise exception using errcode = 'PT404', message = 'There is no such video',
+        detail = 'No video with this id belongs to a tenant of the caller.',
+        hint = 'Check video_id, and that the caller is a member of the video''s tenant.';
+    when 'LOCK_NOT_HELD' then
+      raise exception using errcode = 'PT412', message = 'The lock is not held with this fencing token',
+        detail = p_what,
+        hint = 'Write nothing more under this token. Acquire the lock again, and read the data anew.';
+    when 'TOKENS_USED_UP' then
+      raise exception using errcode = 'PT500', message = 'The fencing tokens of this lock are used up',
+        detail = 'fencing_token has reached the largest bigint, and a token never goes back.',
+        hint = 'An administrator has to look at the state row: no real lock gets here.';
+  end case;
+end;
+$$;
+revoke all on function holdfast.refuse(text, text) from public, anon, authenticated, service_role;
+comment on function holdfast.refuse(text, text) is
+  'Raises an error of the API by its name. SQLSTATE PTnnn makes PostgREST answer with HTTP status nnn.';
+
+create function holdfast.refuse_request(p_broken_rules text[]) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  raise exception using errcode = 'PT400', message = 'The request breaks a rule',
+    detail = (
+      select json_agg(json_build_object(
+        'path', split_part(r, ' ', 1), 'message', substr(r, strpos(r, ' ') + 1)
+      ))
+      from unnest(p_broken_rules) as r
+      where r is not null
+    )::text,
+    hint = 'Correct the arguments that the detail names.';
+end;
+$$;
+revoke all on function holdfast.refuse_request(text[]) from public, anon, authenticated, service_role;
+comment on function holdfast.refuse_request(text[]) is
+  'Raises PT400. p_broken_rules: "argument what is wrong with it", NULL where the rule holds; the error''s detail is JSON, [{ path, message }].';
+
+-- The two pieces that every answer is made of, so that acquire, renew and release cannot differ in a name.
+create function holdfast.lock_json(p_state public.video_database_state, p_ttl_seconds integer) returns json
+language plpgsql stable set search_path = ''
+as $$
+begin
+  return json_build_object(
+    'video_id', p_state.video_id,
+    'database_name', p_state.database_name,
+    'lock_id', p_state.lock_id,
+    'lock_holder_user_id', p_state.lock_holder_user_id,
+    'lock_type', p_state.lock_type,
+    'fencing_token', p_state.fencing_token,
+    'locked_at', p_state.locked_at,
+    'expires_at', p_state.lock_expires_at,
+    'ttl_seconds', p_ttl_seconds
+  );
+end;
+$$;
+revoke all on function holdfast.lock_json(public.video_database_state, integer)
+  from public, anon, authenticated, service_role;
+comment on function holdfast.lock_json(public.video_database_state, integer) is
+  'A held lease as its holder sees it. p_ttl_seconds: the length that was asked for, in seconds.';
+
+create function holdfast.holder_json(
+  p_state public.video_database_state, p_now timestamptz, p_holder text, p_type text
+) returns json
+language plpgsql stable set search_path = ''
+as $$
+begin
+  if p_state.lock_expires_at > p_now then
+    return json_build_object(
+      'lock_holder_user_id', p_state.lock_holder_user_id,
+      'lock_type', p_state.lock_type,
+      'locked_at', p_state.locked_at,
+      'last_activity_at', p_state.last_activity_at,
+      'expires_at', p_state.lock_expires_at,
+      'is_you', p_state.lock_holder_user_id is not distinct from p_holder and p_state.lock_type = p_type
+    );
+  end if;
+  return null;
+end;
+$$;
+revoke all on function holdfast.holder_json(public.video_database_state, timestamptz, text, text)
+  from public, anon, authenticated, service_role;
+comment on function holdfast.holder_json(public.video_database_state, timestamptz, text, text) is
+  'Who holds the lock at p_now, as another caller (p_holder, p_type) sees it; NULL when nobody does. Without the lock_id, which is of no use to others.';
+
+create function holdfast.granted_json(p_state public.video_database_state, p_ttl_seconds integer) returns json
+language plpgsql volatile set search_path = ''
+as $$
+begin
+  return json_build_object(
+    'acquired', true,
+    'lock', holdfast.lock_json(p_state, p_ttl_seconds),
+    'state', json_build_object(
+      'server_version', p_state.server_version,
+      'wasabi_version', p_state.wasabi_version,
+      'wasabi_synced_at', p_state.wasabi_synced_at
+    ),
+    'server_time', clock_timestamp()
+  );
+end;
+$$;
+revoke all on function holdfast.granted_json(public.video_database_state, integer)
+  from public, anon, authenticated, service_role;
+comment on function holdfast.granted_json(public.video_database_state, integer) is
+  'The answer to an acquire that was granted, now or before.';
+
+-- The decision. It reads the row, decides, and writes only if the row is still as it was read: compare-and-set on
+-- the token and the expiry, one of which changes whenever a lease begins, is renewed or ends. So a refusal is a plain
+-- read (P10), a grant is one update of one row, and of N simultaneous callers one finds the row unchanged (P2).
+create function holdfast.acquire_lock(
+  p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl_seconds integer,
+  p_take_over boolean
+) returns json
+-- UTC, because json shows a timestamptz in the session's time zone
+language plpgsql security definer set search_path = '' set timezone = 'UTC'
+as $$
+declare
+  v_server constant boolean := holdfast.caller_is_server();
+  v_user constant uuid := case when not v_server then auth.uid() end;
+  v_holder constant text := case when v_server then p_lock_holder_user_id else v_user::text end;
+  v_type constant text := case when v_server then 'server' else 'client' end;
+  v_ttl constant interval := make_interval(secs => p_ttl_seconds);
+  v_tenant_id uuid;
+  v_seen public.video_database_state;
+  v_lock public.video_database_state;
+  v_ended public.video_database_lock_history;
+  v_now timestamptz;
+  v_held boolean;
+  v_mine boolean;
+begin
+  if v_holder is null and not v_server then
+    perform holdfast.refuse('NOT_AUTHENTICATED');
+  end if;
+  if (
+    p_video_id is not null and p_database_name ~ '^[a-z][a-z0-9_-]{0,62}$'
+    and char_length(v_holder) between 1 and 255 and p_ttl_seconds between 1 and 3600 and p_take_over is not null
+  ) is not true then
+    perform holdfast.refuse_request(array[
+      case when p_video_id is null then 'video_id is required' end,
+      case when (p_database_name ~ '^[a-z][a-z0-9_-]{0,62}$') is not true
+        then 'database_name must match ^[a-z][a-z0-9_-]{0,62}$' end,
+      case when (char_length(v_holder) between 1 and 255) is not true
+        then 'lock_holder_user_id must be a string of 1 to 255 characters; it is required with the secret key' end,
+      case when (p_ttl_seconds between 1 and 3600) is not true
+        then 'ttl_seconds must be an integer from 1 to 3600' end,
+      case when p_take_over is null then 'take_over must be true or false' end
+    ]);
+  end if;
+  if not v_server and p_lock_holder_user_id <> v_holder then
+    perform holdfast.refuse('FORBIDDEN', 'A user can acquire a lock only for themselves');
+  end if;
+  if v_server and p_take_over then
+    perform holdfast.refuse('FORBIDDEN', 'take_over is a user''s right over their own lease; a server releases by force');
+  end if;
+
+  loop
+    select v.tenant_id into v_tenant_id
+    from public.videos v
+    where v.id = p_video_id
+      and (v_server or exists (
+        select from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
+      ));
+    if not found then
+      perform holdfast.refuse('VIDEO_NOT_FOUND');
+    end if;
+
+    select s.* into v_seen
+    from public.video_database_state s
+    where s.video_id = p_video_id and s.database_name = p_database_name;
+    v_now := clock_timestamp();
+    v_held := coalesce(v_seen.lock_expires_at > v_now, false);
+    v_mine := v_seen.lock_holder_user_id = v_holder and v_seen.lock_type = v_type;
+
+    if p_lock_id is not null then
+      if v_held and v_mine and v_seen.lock_id = p_lock_id then
+        -- P5: the same acquire again. The row does not keep the length that was asked for; it is the time from the
+        -- grant, or from the renewal that moved the expiry, to the expiry.
+        return holdfast.granted_json(
+          v_seen,
+          least(3600, greatest(1, round(extract(epoch from v_seen.lock_expires_at - v_seen.last_activity_at))))::integer
+        );
+      end if;
+      -- P5: this acquisition has ended. Read after the row: an end that the row does not show yet changes the row,
+      -- and then the compare-and-set below fails.
+      select h.* into v_ended
+      from public.video_database_lock_history h
+      where h.video_id = p_video_id and h.database_name = p_database_name and h.lock_id = p_lock_id;
+      if not found and v_seen.lock_id = p_lock_id and not v_held then
+        v_ended.end_reason := 'expired';
+        v_ended.ended_at := v_seen.lock_expires_at;
+      end if;
+      if v_ended.end_reason is not null then
+        return json_build_object(
+          'acquired', false,
+          'reason', 'ended',
+          'end_reason', v_ended.end_reason,
+          'ended_at', v_ended.ended_at,
+          'holder', holdfast.holder_json(v_seen, v_now, v_holder, v_type),
+          'retry_after_ms', 0,
+          'server_time', v_now
+        );
+      end if;
+    end if;
+
+    if v_held and not (p_take_over and v_mine and v_seen.lock_id is distinct from p_lock_id) then
+      return json_build_object(
+        'acquired', false,
+        'reason', 'held',
+        'holder', holdfast.holder_json(v_seen, v_now, v_holder, v_type),
+        'retry_after_ms', ceil(extract(epoch from v_seen.lock_expires_at - v_now) * 1000)::bigint,
+        'server_time', v_now
+      );
+    end if;
+
+    if v_seen.video_id is not null then
+      if v_seen.fencing_token = 9223372036854775807 then
+        perform holdfast.refuse('TOKENS_USED_UP');
+      end if;
+      update public.video_database_state s
+      set lock_id = coalesce(p_lock_id, gen_random_uuid()),
+        lock_holder_user_id = v_holder,
+        lock_type = v_type,
+        locked_at = v_now,
+        last_activity_at = v_now,
+        lock_expires_at = v_now + v_ttl,
+        fencing_token = s.fencing_token + 1
+      where s.video_id = p_video_id and s.database_name = p_database_name
+        and s.fencing_token = v_seen.fencing_token
+        and s.lock_expires_at is not distinct from v_seen.lock_expires_at
+      returning s.* into v_lock;
+    else
+      insert into public.video_database_state as s (
+        video_id, database_name, tenant_id, lock_id, lock_holder_user_id, lock_type, locked_at, last_activity_at,
+        lock_expires_at, fencing_token
+      )
+      select p_video_id, p_database_name, v.tenant_id, coalesce(p_lock_id, gen_random_uuid()), v_holder, v_type,
+        v_now, v_now, v_now + v_ttl,
+        1 + coalesce((
+          select f.fencing_token from holdfast.fencing_floor f
+          where f.video_id = p_video_id and f.database_name = p_database_name
+        ), 0)
+      from public.videos v
+      where v.id = p_video_id and v.tenant_id = v_tenant_id
+      -- a video that is being deleted is gone when this has waited for it, and the next round says so
+      for key share
+      on conflict on constraint video_database_state_pkey do nothing
+      returning s.* into v_lock;
+    end if;
+    exit when found;
+    -- Somebody else changed the row between the read and the write. Each round is another caller's success.
+  end loop;
+
+  -- P3: the write may have waited for the row while the clock went on; then the lease begins now. Nobody else can
+  -- have had it in between, as the row is unchanged since it was read, and is ours until the transaction ends.
+  if clock_timestamp() - v_now > interval '5 milliseconds' then
+    v_now := clock_timestamp();
+    update public.video_database_state s
+    set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + v_ttl
+    where s.video_id = p_video_id and s.database_name = p_database_name
+    returning s.* into v_lock;
+  end if;
+
+  if v_seen.lock_id is not null then
+    insert into public.video_database_lock_history (
+      video_id, database_name, lock_id, tenant_id, lock_holder_user_id, lock_type, fencing_token, locked_at,
+      ended_at, end_reason
+    )
+    values (
+      p_video_id, p_database_name, v_seen.lock_id, v_seen.tenant_id, v_seen.lock_holder_user_id, v_seen.lock_type,
+      v_seen.fencing_token, v_seen.locked_at, least(v_seen.lock_expires_at, v_now),
+      case when v_seen.lock_expires_at <= v_now then 'expired' else 'taken_over' end
+    );
+  end if;
+  return holdfast.granted_json(v_lock, p_ttl_seconds);
+end;
+$$;
+revoke all on function holdfast.acquire_lock(uuid, text, text, uuid, integer, boolean)
+  from public, anon, authenticated, service_role;
+grant execute on function holdfast.acquire_lock(uuid, text, text, uuid, integer, boolean) to authenticated, service_role;
+comment on function holdfast.acquire_lock(uuid, text, text, uuid, integer, boolean) is
+  'What public.acquire_lock() does, with the owner''s rights on the lock columns.';
+
+create function public.acquire_lock(
+  video_id uuid, database_name text, lock_holder_user_id text default null, lock_id uuid default null,
+  ttl_seconds integer default 120, take_over boolean default false
+) returns json
+language plpgsql security invoker set search_path = ''
+as $$
+begin
+  return holdfast.acquire_lock(video_id, database_name, lock_holder_user_id, lock_id, ttl_seconds, take_over);
+end;
+$$;
+revoke all on function public.acquire_lock(uuid, text, text, uuid, integer, boolean)
+  from public, anon, authenticated, service_role;
+grant execute on function public.acquire_lock(uuid, text, text, uuid, integer, boolean) to authenticated, service_role;
+comment on function public.acquire_lock(uuid, text, text, uuid, integer, boolean) is
+  'Acquires the exclusive right to write one database of one video, as a lease that ends by itself.
+
+video_id uuid, database_name text (^[a-z][a-z0-9_-]{0,62}$): what to lock.
+lock_holder_user_id text (1 to 255 characters): who will hold it; required for a server, a user''s own id for a user.
+lock_id uuid, default a new one: names this acquisition; choose it, and the call is safe to repeat.
+ttl_seconds integer, 1 to 3600, default 120: length of the lease, in seconds.
+take_over boolean, default false: a user takes the lease over from their own other acquisition.
+
+Returns json: { acquired: true, lock, state, server_time }, or { acquired: false, reason: "held" | "ended", … }.
+Raises PT400 (a rule is broken), PT401 (no user), PT403 (in another''s name), PT404 (no such video for the caller).';

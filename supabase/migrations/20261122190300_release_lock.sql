@@ -1,0 +1,184 @@
+-- Purpose: release_lock(). It ends the acquisition that the caller names, or their own, or by force whichever it is;
+-- and it says the same when it is asked again.
+
+create function holdfast.released_json(p_ended public.video_database_lock_history) returns json
+language plpgsql stable set search_path = ''
+as $$
+begin
+  return json_build_object(
+    'released', true,
+    'lock', json_build_object(
+      'video_id', p_ended.video_id,
+      'database_name', p_ended.database_name,
+      'lock_id', p_ended.lock_id,
+      'lock_holder_user_id', p_ended.lock_holder_user_id,
+      'lock_type', p_ended.lock_type,
+      'fencing_token', p_ended.fencing_token,
+      'locked_at', p_ended.locked_at,
+      'released_at', p_ended.ended_at
+    )
+  );
+end;
+$$;
+revoke all on function holdfast.released_json(public.video_database_lock_history)
+  from public, anon, authenticated, service_role;
+comment on function holdfast.released_json(public.video_database_lock_history) is
+  'The answer to a release that ended a lease. Made of the history alone, so that a repeated release gets the same.';
+
+create function holdfast.release_lock(
+  p_video_id uuid, p_database_name text, p_lock_id uuid, p_lock_holder_user_id text, p_force boolean
+) returns json
+language plpgsql security definer set search_path = '' set timezone = 'UTC'
+as $$
+declare
+  v_server constant boolean := holdfast.caller_is_server();
+  v_user constant uuid := case when not v_server then auth.uid() end;
+  v_type constant text := case when v_server then 'server' else 'client' end;
+  v_holder text := coalesce(v_user::text, p_lock_holder_user_id);
+  v_role text;
+  v_seen public.video_database_state;
+  v_ended public.video_database_lock_history;
+  v_now timestamptz;
+begin
+  if v_user is null and not v_server then
+    perform holdfast.refuse('NOT_AUTHENTICATED');
+  end if;
+  if (
+    p_video_id is not null and p_database_name ~ '^[a-z][a-z0-9_-]{0,62}$' and p_force is not null
+    and num_nonnulls(p_lock_id, p_lock_holder_user_id, nullif(p_force, false)) between v_server::integer and 1
+    and coalesce(char_length(p_lock_holder_user_id) between 1 and 255, true)
+  ) is not true then
+    perform holdfast.refuse_request(array[
+      case when p_video_id is null then 'video_id is required' end,
+      case when (p_database_name ~ '^[a-z][a-z0-9_-]{0,62}$') is not true
+        then 'database_name must match ^[a-z][a-z0-9_-]{0,62}$' end,
+      case when p_force is null then 'force must be true or false' end,
+      case when num_nonnulls(p_lock_id, p_lock_holder_user_id, nullif(p_force, false)) > 1
+        then 'lock_id excludes lock_holder_user_id and force: send one of them' end,
+      case when v_server and num_nonnulls(p_lock_id, p_lock_holder_user_id, nullif(p_force, false)) = 0
+        then 'lock_id is required with the secret key, or lock_holder_user_id, or force' end,
+      case when char_length(p_lock_holder_user_id) not between 1 and 255
+        then 'lock_holder_user_id must be a string of 1 to 255 characters' end
+    ]);
+  end if;
+  if p_lock_holder_user_id <> v_holder then
+    perform holdfast.refuse('FORBIDDEN', 'A user can release only their own lock; an administrator releases by force');
+  end if;
+  if p_force and not v_server then
+    select m.role into v_role
+    from public.videos v join public.tenant_members m on m.tenant_id = v.tenant_id
+    where v.id = p_video_id and m.user_id = v_user;
+    if not found then
+      perform holdfast.refuse('VIDEO_NOT_FOUND');
+    elsif v_role <> 'admin' then
+      perform holdfast.refuse('FORBIDDEN', 'Only an administrator of the tenant can force a release');
+    end if;
+  end if;
+
+  loop
+    select s.* into v_seen
+    from public.video_database_state s
+    where s.video_id = p_video_id and s.database_name = p_database_name;
+    -- P6: the lease that the caller names, and only if it is theirs. Whether the caller may still see the video does
+    -- not matter: who has lost that right should be able to let go.
+    exit when v_seen.lock_id is null or (
+      p_force
+      or v_seen.lock_type = v_type
+      and (p_lock_id is null or v_seen.lock_id = p_lock_id)
+      and (v_holder is null or v_seen.lock_holder_user_id = v_holder)
+    ) is not true;
+
+    update public.video_database_state s
+    set lock_id = null,
+      lock_holder_user_id = null,
+      lock_type = null,
+      locked_at = null,
+      last_activity_at = null,
+      lock_expires_at = null
+    where s.video_id = p_video_id and s.database_name = p_database_name
+      and s.fencing_token = v_seen.fencing_token
+      and s.lock_expires_at is not distinct from v_seen.lock_expires_at;
+    if found then
+      -- read now, after the row was had: a lease that ran out while this waited for it was not released, it expired
+      v_now := clock_timestamp();
+      insert into public.video_database_lock_history as h (
+        video_id, database_name, lock_id, tenant_id, lock_holder_user_id, lock_type, fencing_token, locked_at,
+        ended_at, end_reason
+      )
+      values (
+        p_video_id, p_database_name, v_seen.lock_id, v_seen.tenant_id, v_seen.lock_holder_user_id, v_seen.lock_type,
+        v_seen.fencing_token, v_seen.locked_at, least(v_seen.lock_expires_at, v_now),
+        case when v_seen.lock_expires_at <= v_now then 'expired' when p_force then 'force_released' else 'released' end
+      )
+      returning h.* into v_ended;
+      if v_ended.end_reason = 'expired' then
+        return json_build_object('released', false, 'reason', 'expired', 'holder', null);
+      end if;
+      return holdfast.released_json(v_ended);
+    end if;
+  end loop;
+
+  -- Nothing to end. Say why: from the history if it was the caller's, else from the row.
+  if p_lock_id is not null then
+    select h.* into v_ended
+    from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = p_database_name and h.lock_id = p_lock_id
+      and h.lock_type = v_type and (v_server or h.lock_holder_user_id = v_holder);
+    if v_ended.end_reason = 'released' then
+      return holdfast.released_json(v_ended);
+    end if;
+    v_holder := coalesce(v_holder, v_ended.lock_holder_user_id);
+  end if;
+  if not v_server and not exists (
+    select
+    from public.videos v join public.tenant_members m on m.tenant_id = v.tenant_id
+    where v.id = p_video_id and m.user_id = v_user
+  ) or v_server and not exists (select from public.videos v where v.id = p_video_id) then
+    if v_ended.end_reason is null then
+      perform holdfast.refuse('VIDEO_NOT_FOUND');
+    end if;
+    -- theirs it was, but who holds it now is no longer theirs to know
+    v_seen := null;
+  end if;
+  v_now := clock_timestamp();
+  return json_build_object(
+    'released', false,
+    'reason', coalesce(
+      v_ended.end_reason,
+      case when v_seen.lock_expires_at > v_now then 'held_by_another' else 'not_held' end
+    ),
+    'holder', holdfast.holder_json(v_seen, v_now, v_holder, v_type)
+  );
+end;
+$$;
+revoke all on function holdfast.release_lock(uuid, text, uuid, text, boolean)
+  from public, anon, authenticated, service_role;
+grant execute on function holdfast.release_lock(uuid, text, uuid, text, boolean) to authenticated, service_role;
+comment on function holdfast.release_lock(uuid, text, uuid, text, boolean) is
+  'What public.release_lock() does, with the owner''s rights on the lock columns.';
+
+create function public.release_lock(
+  video_id uuid, database_name text, lock_id uuid default null, lock_holder_user_id text default null,
+  force boolean default false
+) returns json
+language plpgsql security invoker set search_path = ''
+as $$
+begin
+  return holdfast.release_lock(video_id, database_name, lock_id, lock_holder_user_id, force);
+end;
+$$;
+revoke all on function public.release_lock(uuid, text, uuid, text, boolean)
+  from public, anon, authenticated, service_role;
+grant execute on function public.release_lock(uuid, text, uuid, text, boolean) to authenticated, service_role;
+comment on function public.release_lock(uuid, text, uuid, text, boolean) is
+  'Ends a lease. Safe in a finally: nothing to release is an answer, and a repetition gets the answer of the first call.
+
+video_id uuid, database_name text (^[a-z][a-z0-9_-]{0,62}$): which lock. And one of
+lock_id uuid: the acquisition to end, if it is the caller''s;
+lock_holder_user_id text (1 to 255 characters): for a server, whatever lease the server of this name holds;
+force boolean, default false: whatever lease there is; for a server or an admin of the tenant.
+A user who sends none of them releases their own lease.
+
+Returns json: { released: true, lock }, or { released: false, reason: "expired" | "taken_over" | "force_released" |
+"not_held" | "held_by_another", holder }.
+Raises PT400 (a rule is broken), PT401 (no user), PT403 (not the caller''s to do), PT404 (no such video for the caller).';
