@@ -1,0 +1,155 @@
+import { App } from "@supabase/lite";
+// @ts-types="@types/pg"
+import pg from "pg";
+import { apiError, databaseError } from "./api_error.ts";
+import { jsonTypes } from "./json_types.ts";
+import { readCatalog, RequestConnection } from "./lite_connection.ts";
+import { type Caller, readRoleSettings, requestContext, type Settings } from "./request_context.ts";
+import { callFunction, MAX_ROWS, NotOneRow, readFunctions, recogniseCall } from "./rpc.ts";
+import { schemaCache } from "./schema_cache.ts";
+import { tokenVerifier } from "./verify_token.ts";
+
+/** Where the Data API finds its database, and whom it believes. */
+export interface DataApiOptions {
+  /** For the role `authenticator`, which owns nothing and may only become the caller's role. */
+  authenticatorUrl: string;
+  /** Reads the catalog, which shows `authenticator` nothing. */
+  adminUrl: string;
+  /** Verifies the tokens of users. */
+  jwtSecret: string;
+}
+
+/** The API over the tables and functions of the schema `public`. */
+export interface DataApi {
+  /** Answers a request below `/rest/v1`. */
+  fetch(request: Request): Promise<Response>;
+  close(): Promise<void>;
+}
+
+/**
+ * Starts the Data API: `@supabase/lite`, brought to what PostgREST does where the two differ and it matters.
+ *
+ * - It never grants anything. Each request runs as the role of its token, in one transaction, with that role's
+ *   settings and the `request.*` settings of PostgREST.
+ * - `POST /rpc/…` is one statement, of PostgREST's shape, and one transaction.
+ * - An error of the database keeps its own code and message, and gets PostgREST's status.
+ *
+ * @param options See {@linkcode DataApiOptions}.
+ * @returns The API, which recovers by itself when the database was away.
+ */
+export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
+  const verify = await tokenVerifier(options.jwtSecret);
+  const schema = await schemaCache(options.adminUrl, readSchema);
+  const pool = new pg.Pool({
+    connectionString: options.authenticatorUrl,
+    max: 10,
+    connectionTimeoutMillis: 10_000,
+    application_name: "data-api",
+    types: jsonTypes,
+  });
+  // A connection that breaks is noticed by the query that needs it; it is no reason to end the process.
+  pool.on("error", () => {});
+  pool.on("connect", (client) => client.on("error", () => {}));
+
+  const context = (caller: Caller, more: Settings = []) =>
+    requestContext(caller, [...(schema.current.roleSettings.get(caller.role) ?? []), ...more]);
+  const connection = new RequestConnection(pool, () => schema.current.catalog, context);
+  const lite = new App({
+    connection,
+    api: {
+      enabled: true,
+      schemas: [SCHEMA],
+      extra_search_path: ["extensions"],
+      max_rows: MAX_ROWS,
+      pg_safe_update: true,
+    },
+    auth: { enabled: false },
+    storage: { enabled: false },
+  });
+
+  async function rpc(caller: Caller, name: string, body: string): Promise<Response | null> {
+    const recognise = () => recogniseCall(caller.request, name, body, schema.current.functions);
+    const call = recognise() ?? (await schema.reload(), recognise());
+    if (!call) return null;
+    const client = await pool.connect();
+    try {
+      await client.query(call.fn.readOnly ? "begin read only" : "begin read write");
+      await client.query(context(caller, call.fn.settings));
+      const answer = await callFunction(client, call);
+      await client.query("commit");
+      client.release();
+      return answer;
+    } catch (error) {
+      await client.query("rollback").then(() => client.release(), () => client.release(true));
+      throw error;
+    }
+  }
+
+  async function rest(caller: Caller): Promise<Response> {
+    const { request, path } = caller;
+    const [, rpcName] = /^\/rpc\/([^/]+)$/.exec(path) ?? [];
+    const [, relation] = /^\/([^/]+)$/.exec(path) ?? [];
+    const body = request.body && await request.arrayBuffer();
+    if (rpcName) {
+      const answer = await rpc(
+        caller,
+        decodeURIComponent(rpcName),
+        new TextDecoder().decode(body ?? undefined),
+      );
+      if (answer) return answer;
+    } else if (
+      relation && !request.headers.has("accept-profile") && !request.headers.has("content-profile")
+    ) {
+      const name = decodeURIComponent(relation);
+      const known = () => {
+        const { tables, views } = schema.current.catalog;
+        return [...tables, ...views].some((r) => r.schema === SCHEMA && r.name === name);
+      };
+      if (!known() && (await schema.reload(), !known())) {
+        const message = `Could not find the table '${SCHEMA}.${name}' in the schema cache`;
+        return apiError(404, { code: "PGRST205", message });
+      }
+    }
+    // lite never sees the token: who calls is settled, and told to the database by the connection
+    const headers = new Headers(request.headers);
+    headers.delete("authorization");
+    const inner = new Request(request.url, { method: request.method, headers, body });
+    return await connection.serve(caller, () => lite.fetch(inner));
+  }
+
+  return {
+    async fetch(request) {
+      const claims = await verify(request.headers.get("authorization"));
+      if (claims instanceof Response) return claims;
+      const role = typeof claims.role === "string" && claims.role ? claims.role : "anon";
+      const path = new URL(request.url).pathname.replace(/^\/rest\/v1/, "");
+      try {
+        return await rest({ request, path, claims, role });
+      } catch (error) {
+        const answer = error instanceof NotOneRow ? error.answer() : databaseError(error, role);
+        if (answer) return answer;
+        throw error;
+      }
+    },
+    async close() {
+      await schema.close();
+      await pool.end();
+    },
+  };
+}
+
+const SCHEMA = "public";
+
+/** One consistent picture of all that the Data API needs to know about the database. */
+async function readSchema(client: pg.Client) {
+  await client.query("begin isolation level repeatable read read only");
+  try {
+    const catalog = await readCatalog(client);
+    const roleSettings = await readRoleSettings(client);
+    await client.query("set local search_path = ''"); // so that types are named with their schema
+    const functions = await readFunctions(client, SCHEMA);
+    return { catalog, roleSettings, functions };
+  } finally {
+    await client.query("commit");
+  }
+}

