@@ -1,0 +1,151 @@
+/**
+ * Runs the tests on a stack: the one that the environment names, else an embedded one of their own.
+ *
+ *     deno task test [files and options of deno test]
+ *     deno task test:supabase [the same]     on the stack that `supabase start` runs, never on an embedded one
+ *
+ * The last line is `N passed, N failed`.
+ *
+ * @module
+ */
+import { basename, join } from "node:path";
+import { StackError } from "./stack_error.ts";
+import { startStack } from "./stack.ts";
+
+/** What the tests need to know of a stack, and how the Supabase CLI calls it. */
+const VARIABLES = {
+  SUPABASE_URL: "api.url",
+  SUPABASE_PUBLISHABLE_KEY: "auth.publishable_key",
+  SUPABASE_SECRET_KEY: "auth.secret_key",
+  SUPABASE_DB_URL: "db.url",
+};
+type Environment = Record<keyof typeof VARIABLES, string>;
+
+const PROJECT = join(import.meta.dirname!, "..");
+const ON_ANY_STACK = ["supabase/tests"];
+const ON_THE_EMBEDDED = ["local/tests"];
+
+async function main([...args]: string[]): Promise<number> {
+  const supabase = args[0] === "--supabase" && args.shift() !== undefined;
+  const given = environment();
+  if (supabase) return await test(args, ON_ANY_STACK, given ?? await fromSupabase());
+  const folders = [...ON_ANY_STACK, ...ON_THE_EMBEDDED];
+  if (given) return await test(args, folders, given);
+
+  await using cleanUp = new AsyncDisposableStack();
+  const data = await Deno.makeTempDir({ prefix: "holdfast-test-" });
+  cleanUp.defer(() => Deno.remove(data, { recursive: true }));
+  const stack = await startStack({ project: PROJECT, data, signal: interrupt.signal });
+  cleanUp.defer(() => stack.stop());
+  const code = await test(args, folders, {
+    SUPABASE_URL: stack.url,
+    SUPABASE_PUBLISHABLE_KEY: stack.publishableKey,
+    SUPABASE_SECRET_KEY: stack.secretKey,
+    SUPABASE_DB_URL: stack.dbUrl,
+  });
+  if (code !== 0 && !interrupt.signal.aborted) await showLogs(join(data, "logs"));
+  return code;
+}
+
+/** The stack that the environment names, if it names one. */
+function environment(): Environment | undefined {
+  const names = Object.keys(VARIABLES) as (keyof typeof VARIABLES)[];
+  const missing = names.filter((name) => !Deno.env.get(name));
+  if (missing.includes("SUPABASE_URL")) return undefined;
+  if (missing.length > 0) {
+    throw new StackError(
+      `SUPABASE_URL is set, but not ${missing.join(", ")}. Set all four, or none.`,
+    );
+  }
+  return Object.fromEntries(names.map((name) => [name, Deno.env.get(name)])) as Environment;
+}
+
+/** Asks the Supabase CLI for the stack that it runs. */
+async function fromSupabase(): Promise<Environment> {
+  const overrides = Object.entries(VARIABLES).flatMap((
+    [name, path],
+  ) => ["--override-name", `${path}=${name}`]);
+  const { stdout, stderr } = await new Deno.Command("npx", {
+    args: ["--yes", "supabase@3.1.0", "status", "-o", "env", ...overrides],
+    cwd: PROJECT,
+    env: { DO_NOT_TRACK: "1" },
+  }).output().catch(() => ({
+    stdout: new Uint8Array(),
+    stderr: new TextEncoder().encode("npx is missing"),
+  }));
+  const text = new TextDecoder().decode(stdout);
+  const values = Object.fromEntries(
+    [...text.matchAll(/^(\w+)="(.*)"$/gm)].map(([, name, value]) => [name, value]),
+  );
+  const missing = Object.keys(VARIABLES).filter((name) => !values[name]);
+  if (missing.length === 0) return values as Environment;
+  throw new StackError(
+    `No Supabase stack to test on: run supabase start, or set ${
+      Object.keys(VARIABLES).join(", ")
+    }.\n` +
+      new TextDecoder().decode(stderr).trim(),
+  );
+}
+
+/** Runs `deno test` and says at last how many tests passed and failed. */
+async function test(args: string[], folders: string[], env: Environment): Promise<number> {
+  const chosen = await Promise.all(args.map((arg) => Deno.stat(arg).then(() => true, () => false)));
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["test", "-A", ...args, ...(chosen.includes(true) ? [] : await existing(folders))],
+    cwd: chosen.includes(true) ? Deno.cwd() : PROJECT,
+    env: { ...env, ...(Deno.stdout.isTerminal() ? { FORCE_COLOR: "1" } : {}) },
+    stdout: "piped",
+  }).spawn();
+  interrupt.signal.addEventListener("abort", () => {
+    try {
+      child.kill("SIGTERM");
+    } catch {
+      // Ctrl-C has ended it already
+    }
+  });
+  let output = "";
+  for await (const chunk of child.stdout) {
+    await Deno.stdout.write(chunk);
+    output = (output + new TextDecoder().decode(chunk)).slice(-4096);
+  }
+  const { code } = await child.status;
+  // deno-lint-ignore no-control-regex
+  const plain = output.replace(/\x1b\[[\d;]*m/g, "");
+  const [, passed = "0", failed = code === 0 ? "0" : "1"] =
+    plain.match(/(\d+) passed(?: \([^)]*\))? \| (\d+) failed/) ?? [];
+  summary = `${passed} passed, ${failed} failed`;
+  return code;
+}
+
+async function existing(folders: string[]): Promise<string[]> {
+  const found = await Promise.all(
+    folders.map((folder) => Deno.stat(join(PROJECT, folder)).then(() => true, () => false)),
+  );
+  return folders.filter((_, i) => found[i]);
+}
+
+/** What the functions said last. */
+async function showLogs(folder: string): Promise<void> {
+  for await (const { name } of Deno.readDir(folder)) {
+    if (name === "postgres.log") continue;
+    const lines = (await Deno.readTextFile(join(folder, name))).trimEnd().split("\n");
+    console.error(`\n--- ${basename(name, ".log")}, its last lines`);
+    console.error(lines.slice(-20).join("\n"));
+  }
+}
+
+const interrupt = new AbortController();
+let summary: string | undefined;
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  Deno.addSignalListener(signal, () => interrupt.abort(new StackError("Interrupted.")));
+}
+
+let code = 1;
+try {
+  code = await main(Deno.args);
+} catch (error) {
+  if (!(error instanceof StackError)) throw error;
+  console.error(error.message);
+}
+if (summary) console.log(summary);
+Deno.exit(interrupt.signal.aborted ? 130 : code);
