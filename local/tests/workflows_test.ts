@@ -1,0 +1,60 @@
+// What CI runs is on another machine, so what can be known about it here is checked here.
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import { parse } from "@std/yaml";
+import { join } from "node:path";
+import { CLI } from "../check_cli.ts";
+
+const PROJECT = join(import.meta.dirname!, "../..");
+const FOLDER = join(PROJECT, ".github/workflows");
+
+interface Workflow {
+  on: Record<string, unknown>;
+  permissions: Record<string, string>;
+  concurrency: { group: string };
+  jobs: Record<string, {
+    "timeout-minutes": number;
+    steps: { uses?: string; run?: string; with?: Record<string, unknown> }[];
+  }>;
+}
+
+for (const { name } of Deno.readDirSync(FOLDER)) {
+  const source = Deno.readTextFileSync(join(FOLDER, name));
+  const workflow = parse(source) as Workflow;
+  const jobs = Object.values(workflow.jobs);
+  const steps = jobs.flatMap((job) => job.steps);
+
+  Deno.test(`${name}: may read the source and nothing else, and ends`, () => {
+    assertEquals(workflow.permissions, { contents: "read" });
+    assert(workflow.concurrency.group);
+    for (const job of jobs) assert(job["timeout-minutes"] > 0);
+  });
+
+  Deno.test(`${name}: an action is a commit, named by its version; git credentials are not kept`, () => {
+    for (const { uses, with: inputs } of steps) {
+      if (!uses) continue;
+      assertMatch(uses, /^[\w-]+\/[\w-]+@[0-9a-f]{40}$/);
+      assertMatch(source, new RegExp(`${uses} # v\\d+\\.\\d+\\.\\d+\n`));
+      if (uses.startsWith("actions/checkout@")) {
+        assertEquals(inputs?.["persist-credentials"], false);
+      }
+      if (uses.startsWith("supabase/setup-cli@")) assertEquals(`supabase@${inputs?.version}`, CLI);
+    }
+  });
+
+  Deno.test(`${name}: runs tasks that exist, with the Deno that .ci/run runs`, async () => {
+    const { tasks } = JSON.parse(await Deno.readTextFile(join(PROJECT, "deno.json")));
+    const [, version] = /deno@(\S+)/.exec(await Deno.readTextFile(join(PROJECT, ".ci/run")))!;
+    for (const { run } of steps) {
+      const [, deno, task] = /npx --yes deno@(\S+) task (\S+)/.exec(run ?? "") ?? [];
+      if (!deno) continue;
+      assertEquals(deno, version);
+      assert(Object.hasOwn(tasks, task!), `deno task ${task}`);
+    }
+  });
+}
+
+Deno.test("the real Supabase is tested on every pull request and at 02:00 UTC", () => {
+  const { on } = parse(Deno.readTextFileSync(join(FOLDER, "supabase.yml"))) as Workflow;
+  assertEquals(Object.keys(on).sort(), ["pull_request", "schedule", "workflow_dispatch"]);
+  assertEquals(on.schedule, [{ cron: "0 2 * * *" }]);
+});
