@@ -138,6 +138,17 @@ revoke all on function holdfast.granted_json(public.video_database_state, intege
 comment on function holdfast.granted_json(public.video_database_state, integer) is
   'The answer to an acquire that was granted, now or before.';
 
+create function holdfast.tell_tenant(p_tenant_id uuid) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  perform set_config('response.headers', '[{"x-tenant-id":"' || p_tenant_id || '"}]', true);
+end;
+$$;
+revoke all on function holdfast.tell_tenant(uuid) from public, anon, authenticated, service_role;
+comment on function holdfast.tell_tenant(uuid) is
+  'Has the Data API answer with the header x-tenant-id, so that the log of a function can name the tenant. The caller may see the video.';
+
 -- The decision. It reads the row, decides, and writes only if the row is still as it was read: compare-and-set on
 -- the token and the expiry, one of which changes whenever a lease begins, is renewed or ends. So a refusal is a plain
 -- read (P10), a grant is one update of one row, and of N simultaneous callers one finds the row unchanged (P2).
@@ -197,6 +208,7 @@ begin
     if not found then
       perform holdfast.refuse('VIDEO_NOT_FOUND');
     end if;
+    perform holdfast.tell_tenant(v_tenant_id);
 
     select s.* into v_seen
     from public.video_database_state s

@@ -111,6 +111,7 @@ begin
         case when v_seen.lock_expires_at <= v_now then 'expired' when p_force then 'force_released' else 'released' end
       )
       returning h.* into v_ended;
+      perform holdfast.tell_tenant(v_ended.tenant_id);
       if v_ended.end_reason = 'expired' then
         return json_build_object('released', false, 'reason', 'expired', 'holder', null);
       end if;

@@ -12,6 +12,7 @@ declare
   v_type constant text := case when v_server then 'server' else 'client' end;
   v_holder text := v_user::text;
   v_seen public.video_database_state;
+  v_tenant_id uuid;
   v_reason text;
   v_now timestamptz;
 begin
@@ -32,7 +33,7 @@ begin
       case when p_active is null then 'active must be true or false' end
     ]);
   end if;
-  perform
+  select v.tenant_id into v_tenant_id
   from public.videos v
   where v.id = p_video_id
     and (v_server or exists (
@@ -41,6 +42,7 @@ begin
   if not found then
     perform holdfast.refuse('VIDEO_NOT_FOUND');
   end if;
+  perform holdfast.tell_tenant(v_tenant_id);
 
   -- Renewal has to judge the expiry after it has the row (P3): it may have waited for a guarded write, and a lease
   -- that ran out meanwhile must stay lost. So it locks first, and only what is the caller's own.

@@ -114,6 +114,18 @@ video_id uuid, database_name text, fencing_token bigint: as in assert_lock_held(
 Returns integer: the new server_version.
 Raises what assert_lock_held() raises.';
 
+-- A video's deletion takes its rows in other tables along, and nobody can hold a lock on a video that is gone.
+create function holdfast.video_exists(p_video_id uuid) returns boolean
+language plpgsql stable security definer set search_path = ''
+as $$
+begin
+  return exists (select from public.videos v where v.id = p_video_id);
+end;
+$$;
+revoke all on function holdfast.video_exists(uuid) from public, anon, authenticated, service_role;
+grant execute on function holdfast.video_exists(uuid) to authenticated, service_role;
+comment on function holdfast.video_exists(uuid) is 'Whether there is such a video, of whatever tenant; for require_lock() only.';
+
 create function public.require_lock() returns trigger
 language plpgsql security invoker set search_path = ''
 as $$
@@ -157,7 +169,9 @@ begin
       v_row ->> tg_argv[0],
       case when tg_argv[1] like '=%' then substr(tg_argv[1], 2) else v_row ->> tg_argv[1] end
     );
-    if v_lock is distinct from v_checked then
+    if v_lock is distinct from v_checked
+      and (tg_op <> 'DELETE' or holdfast.video_exists((v_lock ->> 0)::uuid))
+    then
       perform holdfast.assert_lock_held((v_lock ->> 0)::uuid, v_lock ->> 1, v_token::bigint);
     end if;
     v_checked := v_lock;
@@ -175,6 +189,6 @@ comment on function public.require_lock() is
 
 Arguments: the names of the columns of the video (uuid), the database (text; or the database''s own name after an equals
 sign, ''=captions'') and, optionally, the token (bigint). Without a token column, and for every delete, the token comes
-from the request header x-fencing-token.
+from the request header x-fencing-token. Rows of a video that is deleted go with it, without a token.
 
 Raises what assert_lock_held() raises, and PT400 where the header is not a number.';

@@ -38,7 +38,7 @@ export function credentialsOf(headers: Headers): Credentials {
  * @param args Its named arguments.
  * @param credentials Whose call it is.
  * @param signal Aborts the call when the caller has hung up.
- * @returns The answer of the function.
+ * @returns The answer of the function, and the tenant of the video where the database told it, for the log.
  * @throws {RequestError} What the database or the Data API refused, in the words of the error table.
  */
 export async function callDatabase(
@@ -46,17 +46,20 @@ export async function callDatabase(
   args: Record<string, unknown>,
   { apikey, authorization }: Credentials,
   signal: AbortSignal,
-): Promise<Record<string, unknown>> {
+): Promise<{ answer: Record<string, unknown>; tenantId: string | null }> {
+  let tenantId: string | null = null;
   const supabase = createClient(Deno.env.get("SUPABASE_URL")!, apikey, {
     // without it the client would keep a session of its own, and timers for it
     accessToken: () => Promise.resolve(null),
     global: {
       // exactly what the caller sent: the client would add the key as a Bearer token
-      fetch: (input, init) => {
+      fetch: async (input, init) => {
         const headers = new Headers(init?.headers);
         headers.delete("authorization");
         if (authorization) headers.set("authorization", authorization);
-        return fetch(input, { ...init, headers });
+        const response = await fetch(input, { ...init, headers });
+        tenantId = response.headers.get("x-tenant-id");
+        return response;
       },
     },
   });
@@ -66,7 +69,7 @@ export async function callDatabase(
   if (typeof data !== "object" || data === null || Array.isArray(data)) {
     throw new RequestError("DATABASE_UNAVAILABLE", { cause: { status, answer: data } });
   }
-  return data;
+  return { answer: data, tenantId };
 }
 
 /** What the Data API says of an error; all but the message may be missing when something else answered. */

@@ -41,7 +41,7 @@ export function lockFunction(definition: LockFunction): (request: Request) => Pr
     try {
       response = request.method === "OPTIONS"
         ? new Response(null, { status: 204 })
-        : Response.json(await answer(definition, request, entry));
+        : Response.json(await decide(definition, request, entry));
     } catch (error) {
       response = errorResponse(error, entry);
     }
@@ -56,7 +56,7 @@ export function lockFunction(definition: LockFunction): (request: Request) => Pr
   };
 }
 
-async function answer(
+async function decide(
   { request: rules, rpc, outcome }: LockFunction,
   request: Request,
   entry: Record<string, unknown>,
@@ -74,12 +74,13 @@ async function answer(
   }
   entry.video_id = parsed.data.video_id;
   entry.database_name = parsed.data.database_name;
-  const data = await callDatabase(rpc, parsed.data, credentials, request.signal);
-  if (typeof data[outcome] !== "boolean") {
-    throw new RequestError("DATABASE_UNAVAILABLE", { cause: { answer: data } });
+  const { answer, tenantId } = await callDatabase(rpc, parsed.data, credentials, request.signal);
+  if (typeof answer[outcome] !== "boolean") {
+    throw new RequestError("DATABASE_UNAVAILABLE", { cause: { answer } });
   }
-  entry.outcome = data[outcome] ? outcome : data.reason;
-  return data;
+  entry.tenant_id = tenantId;
+  entry.outcome = answer[outcome] ? outcome : answer.reason;
+  return answer;
 }
 
 function brokenRules(issue: z.core.$ZodIssue): BrokenRule[] {

@@ -1,0 +1,292 @@
+// Where a lease is most easily wrong: while somebody waits, when an answer is lost, when two come at once.
+import { assertEquals, assertGreater, assertGreaterOrEqual } from "@std/assert";
+import { assertOneWins, atOneBarrier, openSession, type Session } from "./support/race.ts";
+import { acquire, type Answer, release, renew } from "./support/stack.ts";
+import { newTenant, type Tenant } from "./support/tenant.ts";
+
+const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
+const W1 = { lock_holder_user_id: "worker-1" };
+const W2 = { lock_holder_user_id: "worker-2" };
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** Runs one of the three functions in a session, and leaves its transaction as it is. */
+async function within(
+  session: Session,
+  name: "acquire" | "renew" | "release",
+  args: Record<string, unknown>,
+) {
+  const names = Object.keys(args);
+  const [row] = await session.run.unsafe<{ answer: Answer }[]>(
+    `select public.${name}_lock(${
+      names.map((name, i) => `${name} => $${i + 1}`).join(", ")
+    }) as answer`,
+    Object.values(args) as string[],
+  );
+  return row!.answer;
+}
+
+/** A session that stands on the lock's row, so that whoever wants to change it has to wait. */
+async function standingOn(tenant: Tenant): Promise<Session> {
+  const session = openSession();
+  await session.run`begin`;
+  await session
+    .run`select from public.video_database_state where video_id = ${tenant.video} for update`;
+  return session;
+}
+
+Deno.test("P3 a contender that waited on the row longer than its own TTL gets a full lease", async (t) => {
+  for (
+    const [way, leaving] of Object.entries({
+      // two ways of PostgreSQL to go on after a wait: the row is as it was, or it is a new version
+      "row only locked": "select 1",
+      "row changed":
+        "update public.video_database_state set wasabi_version = wasabi_version + 1 where video_id = $1",
+      "lock taken and given back": "select",
+    })
+  ) {
+    await t.step(way, async () => {
+      await using tenant = await newTenant();
+      await acquire(tenant.server, { ...layout(tenant), ...W1 });
+      await release(tenant.server, { ...layout(tenant), ...W1 });
+      await using gate = await standingOn(tenant);
+      await using contender = openSession({ role: "service_role" });
+      const waiting = within(contender, "acquire", { ...layout(tenant), ...W2, ttl_seconds: 1 });
+      await contender.blocked();
+      await sleep(1100);
+      if (way === "lock taken and given back") {
+        const { lock } = await within(gate, "acquire", { ...layout(tenant), ...W1 });
+        await within(gate, "release", { ...layout(tenant), lock_id: lock!.lock_id });
+      } else if (leaving.includes("$1")) await gate.run.unsafe(leaving, [tenant.video]);
+      await gate.run`commit`;
+      const { acquired, lock, server_time } = await waiting;
+      assertEquals(acquired, true);
+      assertGreaterOrEqual(Date.parse(lock!.expires_at) - Date.parse(server_time!), 990);
+      assertEquals(Date.parse(lock!.expires_at) - Date.parse(lock!.locked_at), 1000);
+      assertEquals(
+        (await acquire(tenant.server, { ...layout(tenant), ...W1 })).acquired,
+        false,
+        "it is held",
+      );
+    });
+  }
+});
+
+Deno.test("P1 a contender that waited while another took the lock is refused, and never a second winner", async () => {
+  await using tenant = await newTenant();
+  await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  await tenant.backdate(121);
+  await using gate = openSession({ role: "service_role" });
+  await using contender = openSession({ role: "service_role" });
+  await gate.run`begin`;
+  const winner = await within(gate, "acquire", { ...layout(tenant), ...W1 });
+  const waiting = within(contender, "acquire", { ...layout(tenant), ...W2 });
+  await contender.blocked();
+  await gate.run`commit`;
+  const refused = await waiting;
+  assertEquals([winner.acquired, refused.acquired, refused.reason], [true, false, "held"]);
+  assertEquals(refused.holder?.lock_holder_user_id, "worker-1");
+  assertEquals((await tenant.history()).map((lease) => lease.end_reason), ["expired"]);
+});
+
+Deno.test("P2 the transaction that would have won is rolled back, and the one that waited wins", async () => {
+  await using tenant = await newTenant();
+  for (const row of ["not there yet", "there"]) {
+    await using gate = openSession({ role: "service_role" });
+    await using contender = openSession({ role: "service_role" });
+    await gate.run`begin`;
+    await within(gate, "acquire", { ...layout(tenant), ...W1 });
+    const waiting = within(contender, "acquire", { ...layout(tenant), ...W2 });
+    await contender.blocked();
+    await gate.run`rollback`;
+    const { acquired, lock } = await waiting;
+    assertEquals([acquired, lock?.lock_holder_user_id], [true, "worker-2"], `row ${row}`);
+    await release(tenant.server, { ...layout(tenant), lock_id: lock!.lock_id });
+  }
+});
+
+Deno.test("P2 two callers take one expired lease at once: one wins, and the lease ended once", async () => {
+  await using tenant = await newTenant();
+  for (let round = 1; round <= 5; round++) {
+    await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });
+    await tenant.backdate(61);
+    await assertOneWins(
+      10,
+      async (i) =>
+        (await acquire(tenant.server, { ...layout(tenant), lock_holder_user_id: `worker-${i}` }))
+          .acquired === true,
+    );
+    const history = await tenant.history();
+    assertEquals(history.length, 2 * round - 1, "one entry for each lease that ended");
+    assertEquals(history.at(-1)?.end_reason, "expired");
+    await release(tenant.server, { ...layout(tenant), force: true });
+  }
+});
+
+Deno.test("P5 the same acquire sent ten times at once is one grant with one token", async () => {
+  await using tenant = await newTenant();
+  for (const row of ["not there yet", "there"]) {
+    const request = { ...layout(tenant), ...W1, lock_id: crypto.randomUUID() };
+    const answers = await atOneBarrier(10, () => acquire(tenant.server, request));
+    assertEquals(
+      new Set(answers.map((answer) => JSON.stringify(answer.lock))).size,
+      1,
+      `row ${row}`,
+    );
+    assertEquals(answers.every((answer) => answer.acquired), true);
+    await release(tenant.server, { ...layout(tenant), lock_id: request.lock_id });
+  }
+});
+
+Deno.test("P5 an acquire that is delivered twice around its release leaves no ghost lock", async (t) => {
+  for (const row of ["not there yet", "there"]) {
+    await t.step(`the row is ${row}`, async () => {
+      await using tenant = await newTenant();
+      if (row === "there") {
+        await acquire(tenant.server, { ...layout(tenant), ...W2 });
+        await release(tenant.server, { ...layout(tenant), ...W2 });
+      }
+      const request = { ...layout(tenant), ...W1, lock_id: crypto.randomUUID() };
+      await using first = openSession({ role: "service_role" });
+      await using duplicate = openSession({ role: "service_role" });
+      await first.run`begin`;
+      assertEquals((await within(first, "acquire", request)).acquired, true);
+      await within(first, "release", { ...layout(tenant), lock_id: request.lock_id });
+      // it saw a free lock and an empty history, and now it waits for the row
+      const late = within(duplicate, "acquire", request);
+      await duplicate.blocked();
+      await first.run`commit`;
+      const { acquired, reason, end_reason } = await late;
+      assertEquals([acquired, reason, end_reason], [false, "ended", "released"]);
+      assertEquals((await tenant.state())?.lock_id, null);
+    });
+  }
+});
+
+Deno.test("P3 a renewal that waited past the expiry is lost: it judges after it has the row", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 1 });
+  await using gate = await standingOn(tenant);
+  await using holder = openSession({ role: "service_role" });
+  const renewal = within(holder, "renew", { ...layout(tenant), lock_id: lock!.lock_id });
+  await holder.blocked();
+  await sleep(1050);
+  await gate.run`commit`;
+  const { renewed, reason } = await renewal;
+  assertEquals([renewed, reason], [false, "expired"]);
+  assertEquals(
+    (await tenant.state())?.lock_expires_at?.getTime(),
+    Date.parse(lock!.expires_at),
+    "not revived",
+  );
+});
+
+Deno.test("P3 a release that waited past the expiry did not release: the lease had expired", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 1 });
+  await using gate = await standingOn(tenant);
+  await using holder = openSession({ role: "service_role" });
+  const releasing = within(holder, "release", { ...layout(tenant), lock_id: lock!.lock_id });
+  await holder.blocked();
+  await sleep(1050);
+  await gate.run`commit`;
+  assertEquals(await releasing, { released: false, reason: "expired", holder: null });
+  const [ended] = await tenant.history();
+  assertEquals(ended?.ended_at.getTime(), Date.parse(lock!.expires_at));
+});
+
+Deno.test("a renewal races a release: whichever is first, the answers are true", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  const own = { ...layout(tenant), lock_id: lock!.lock_id };
+  await using releasing = openSession({ role: "service_role" });
+  await using renewing = openSession({ role: "service_role" });
+  await releasing.run`begin`;
+  await within(releasing, "release", own);
+  const renewal = within(renewing, "renew", own);
+  await renewing.blocked();
+  await releasing.run`commit`;
+  assertEquals((await renewal).reason, "released");
+
+  const again = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  const next = { ...layout(tenant), lock_id: again.lock!.lock_id };
+  await renewing.run`begin`;
+  assertEquals((await within(renewing, "renew", { ...next, ttl_seconds: 600 })).renewed, true);
+  const release = within(releasing, "release", next);
+  await releasing.blocked();
+  await renewing.run`commit`;
+  assertEquals((await release).released, true, "the renewal only moved the expiry");
+  assertEquals((await tenant.state())?.lock_id, null);
+});
+
+Deno.test("a renewal races a take-over and the taking of an expired lease: the old acquisition is lost", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const claims = { role: "authenticated", sub: anna.id } as const;
+  await using taking = openSession(claims);
+  await using renewing = openSession(claims);
+  const first = await acquire(anna.client, layout(tenant));
+  await taking.run`begin`;
+  const second = await within(taking, "acquire", { ...layout(tenant), take_over: true });
+  const renewal = within(renewing, "renew", { ...layout(tenant), lock_id: first.lock!.lock_id });
+  await renewing.blocked();
+  await taking.run`commit`;
+  const lost = await renewal;
+  assertEquals([lost.renewed, lost.reason, lost.holder?.is_you], [false, "taken_over", true]);
+
+  // the other way round: the renewal is first, and the take-over then ends the renewed lease
+  await renewing.run`begin`;
+  await within(renewing, "renew", {
+    ...layout(tenant),
+    lock_id: second.lock!.lock_id,
+    ttl_seconds: 900,
+  });
+  const third = within(taking, "acquire", { ...layout(tenant), take_over: true });
+  await taking.blocked();
+  await renewing.run`commit`;
+  assertEquals((await third).acquired, true);
+
+  await tenant.backdate(3000);
+  const expired = { ...layout(tenant), lock_id: (await third).lock!.lock_id };
+  await taking.run`begin`;
+  await within(taking, "acquire", layout(tenant));
+  // the renewal finds its own lease expired at once or waits; either way it is lost
+  const late = within(renewing, "renew", expired);
+  await renewing.blocked();
+  await taking.run`commit`;
+  assertEquals((await late).reason, "expired");
+  assertEquals((await tenant.history()).map((lease) => lease.end_reason), [
+    "taken_over",
+    "taken_over",
+    "expired",
+  ]);
+});
+
+Deno.test("P6 the same user in two tabs: late calls of the first never touch the second", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const first = (await acquire(anna.client, layout(tenant))).lock!;
+  await tenant.backdate(121);
+  const second = (await acquire(anna.client, layout(tenant))).lock!;
+  assertGreater(second.fencing_token, first.fencing_token);
+  const before = await tenant.state();
+  const old = { ...layout(tenant), lock_id: first.lock_id };
+  assertEquals((await renew(anna.client, old)).reason, "expired");
+  assertEquals((await release(anna.client, old)).reason, "expired");
+  assertEquals((await acquire(anna.client, old)).end_reason, "expired");
+  assertEquals(await tenant.state(), before);
+});
+
+Deno.test("a video that is deleted while an acquire waits for it is not found, and leaves no row", async () => {
+  await using tenant = await newTenant();
+  await using deleting = openSession();
+  await using acquiring = openSession({ role: "service_role" });
+  await deleting.run`begin`;
+  await deleting.run`delete from public.videos where id = ${tenant.video}`;
+  const waiting = within(acquiring, "acquire", { ...layout(tenant), ...W1 }).catch((error) =>
+    error.code
+  );
+  await acquiring.blocked();
+  await deleting.run`commit`;
+  assertEquals(await waiting, "PT404");
+  assertEquals(await tenant.state(), undefined);
+});

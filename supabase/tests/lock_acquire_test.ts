@@ -1,0 +1,282 @@
+import { assert, assertAlmostEquals, assertEquals, assertGreater, assertMatch } from "@std/assert";
+import { openSession } from "./support/race.ts";
+import { acquire, invoke, release, renew, sql } from "./support/stack.ts";
+import { newTenant, type Tenant } from "./support/tenant.ts";
+
+const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
+const W1 = { lock_holder_user_id: "worker-1" };
+const W2 = { lock_holder_user_id: "worker-2" };
+
+Deno.test("lock-acquire grants a free lock, in the words of the contract", async () => {
+  await using tenant = await newTenant();
+  const lock_id = crypto.randomUUID();
+  const { acquired, lock, state, server_time, ...rest } = await acquire(tenant.server, {
+    ...layout(tenant),
+    ...W1,
+    lock_id,
+    ttl_seconds: 30,
+  });
+  assertEquals(acquired, true);
+  assertEquals(rest, {});
+  assertEquals(lock, {
+    ...layout(tenant),
+    lock_id,
+    lock_holder_user_id: "worker-1",
+    lock_type: "server",
+    fencing_token: 1,
+    locked_at: lock!.locked_at,
+    expires_at: lock!.expires_at,
+    ttl_seconds: 30,
+  });
+  assertEquals(state, { server_version: 0, wasabi_version: 0, wasabi_synced_at: null });
+  for (const time of [lock!.locked_at, lock!.expires_at, server_time!]) {
+    assertMatch(time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)$/, "ISO 8601, UTC");
+  }
+});
+
+Deno.test("lock-acquire defaults to 120 seconds and a lock_id of its own", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  assertEquals(lock?.ttl_seconds, 120);
+  assertEquals(Date.parse(lock!.expires_at) - Date.parse(lock!.locked_at), 120_000);
+  assertMatch(lock!.lock_id, /^[0-9a-f-]{36}$/);
+});
+
+Deno.test("lock-acquire by a user needs no holder, and is of type client", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const { lock } = await acquire(anna.client, layout(tenant));
+  assertEquals([lock?.lock_holder_user_id, lock?.lock_type], [anna.id, "client"]);
+  await release(anna.client, layout(tenant));
+  const named = await acquire(anna.client, { ...layout(tenant), lock_holder_user_id: anna.id });
+  assertEquals(named.acquired, true);
+});
+
+Deno.test("P7 a refusal tells who holds it, since when, until when, and how long to wait", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const { lock } = await acquire(anna.client, { ...layout(tenant), ttl_seconds: 60 });
+  const refused = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  assertEquals(refused, {
+    acquired: false,
+    reason: "held",
+    holder: {
+      lock_holder_user_id: anna.id,
+      lock_type: "client",
+      locked_at: lock!.locked_at,
+      last_activity_at: lock!.locked_at,
+      expires_at: lock!.expires_at,
+      is_you: false,
+    },
+    retry_after_ms: refused.retry_after_ms!,
+    server_time: refused.server_time!,
+  });
+  assertAlmostEquals(
+    refused.retry_after_ms!,
+    Date.parse(lock!.expires_at) - Date.parse(refused.server_time!),
+    2,
+    "it is the time that is left, rounded up",
+  );
+});
+
+Deno.test("P7 is_you is true for another acquisition of the same user, or of a server of the same name", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const ben = await tenant.join("ben");
+  const captions = { video_id: tenant.video, database_name: "captions" };
+  await acquire(anna.client, layout(tenant));
+  assertEquals((await acquire(anna.client, layout(tenant))).holder?.is_you, true);
+  assertEquals((await acquire(ben.client, layout(tenant))).holder?.is_you, false);
+  await acquire(tenant.server, { ...captions, ...W1 });
+  assertEquals((await acquire(tenant.server, { ...captions, ...W1 })).holder?.is_you, true);
+  assertEquals((await acquire(tenant.server, { ...captions, ...W2 })).holder?.is_you, false);
+  // a server that calls itself by a user's id is still not that user
+  const mimic = await acquire(tenant.server, { ...layout(tenant), lock_holder_user_id: anna.id });
+  assertEquals(mimic.holder?.is_you, false);
+});
+
+Deno.test("P5 the same acquire again gives the same grant while it is held", async () => {
+  await using tenant = await newTenant();
+  const request = { ...layout(tenant), ...W1, lock_id: crypto.randomUUID(), ttl_seconds: 77 };
+  const first = await acquire(tenant.server, request);
+  const again = await acquire(tenant.server, request);
+  assertEquals({ ...again, server_time: "" }, { ...first, server_time: "" });
+  const renewed = await renew(tenant.server, {
+    ...layout(tenant),
+    lock_id: request.lock_id,
+    ttl_seconds: 300,
+  });
+  assertEquals((await acquire(tenant.server, request)).lock, renewed.lock, "also after a renewal");
+  assertEquals((await tenant.history()).length, 0);
+});
+
+Deno.test("P5 a lock_id whose acquisition has ended is refused, in whichever way it ended", async (t) => {
+  const ways: Record<string, (tenant: Tenant, lock_id: string) => Promise<unknown>> = {
+    released: (tenant, lock_id) => release(tenant.server, { ...layout(tenant), lock_id }),
+    force_released: (tenant) => release(tenant.server, { ...layout(tenant), force: true }),
+    expired: (tenant) => tenant.backdate(121),
+    "expired and cleared": async (tenant) => {
+      await tenant.backdate(121);
+      await sql`select public.release_expired_locks()`;
+    },
+    "expired and taken by another": async (tenant) => {
+      await tenant.backdate(121);
+      await acquire(tenant.server, { ...layout(tenant), ...W2 });
+    },
+  };
+  for (const [way, end] of Object.entries(ways)) {
+    await t.step(way, async () => {
+      await using tenant = await newTenant();
+      const request = { ...layout(tenant), ...W1, lock_id: crypto.randomUUID() };
+      await acquire(tenant.server, request);
+      await end(tenant, request.lock_id);
+      const before = await tenant.state();
+      const late = await acquire(tenant.server, request);
+      assertEquals([late.acquired, late.reason, late.retry_after_ms], [false, "ended", 0]);
+      assertEquals(late.end_reason, way.split(" ")[0]);
+      assert(Date.parse(late.ended_at!) <= Date.parse(late.server_time!));
+      assertEquals(
+        late.holder?.lock_holder_user_id,
+        way.includes("another") ? "worker-2" : undefined,
+      );
+      assertEquals(await tenant.state(), before, "no ghost lock: the row is as it was");
+      // the way on that the contract names
+      if (!way.includes("another")) {
+        const fresh = await acquire(tenant.server, { ...request, lock_id: crypto.randomUUID() });
+        assertGreater(fresh.lock!.fencing_token, 1);
+      }
+    });
+  }
+});
+
+Deno.test("P5 one lock_id may name acquisitions of different locks, and they do not meet", async () => {
+  await using tenant = await newTenant();
+  const lock_id = crypto.randomUUID();
+  for (const database_name of ["layout", "captions"]) {
+    const request = { video_id: tenant.video, database_name, lock_id };
+    assertEquals((await acquire(tenant.server, { ...request, ...W1 })).acquired, true);
+    assertEquals((await release(tenant.server, request)).released, true);
+  }
+});
+
+Deno.test("P8 somebody else's live lock_id opens nothing", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const ben = await tenant.join("ben");
+  const { lock } = await acquire(anna.client, layout(tenant));
+  const before = await tenant.state();
+  for (const [caller, who] of [[ben.client, {}], [tenant.server, W1]] as const) {
+    const refused = await acquire(caller, { ...layout(tenant), ...who, lock_id: lock!.lock_id });
+    assertEquals([refused.acquired, refused.reason], [false, "held"]);
+  }
+  assertEquals(await tenant.state(), before);
+});
+
+Deno.test("P4 tokens grow across release, expiry, force and deletion of the state row", async () => {
+  await using tenant = await newTenant();
+  const tokens: number[] = [];
+  const grant = async () => {
+    tokens.push((await acquire(tenant.server, { ...layout(tenant), ...W1 })).lock!.fencing_token);
+  };
+  await grant();
+  await release(tenant.server, { ...layout(tenant), ...W1 });
+  await grant();
+  await tenant.backdate(121);
+  await grant();
+  await release(tenant.server, { ...layout(tenant), force: true });
+  await grant();
+  await sql`delete from public.video_database_state where video_id = ${tenant.video}`;
+  await grant();
+  await sql`delete from public.videos where id = ${tenant.video}`;
+  await sql`
+    insert into public.videos (id, tenant_id, storage_key, status) values (${tenant.video}, ${tenant.id}, 'k', 'ready')`;
+  await grant();
+  assertEquals(tokens, tokens.toSorted((a, b) => a - b));
+  assertEquals(new Set(tokens).size, tokens.length, `${tokens}`);
+});
+
+Deno.test("P4 near the end of bigint the last token is granted, and then the error is clear and nothing wraps", async () => {
+  await using tenant = await newTenant();
+  await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  await release(tenant.server, { ...layout(tenant), ...W1 });
+  await sql`
+    update public.video_database_state set fencing_token = 9223372036854775806 where video_id = ${tenant.video}`;
+  assertEquals((await acquire(tenant.server, { ...layout(tenant), ...W1 })).acquired, true);
+  assertEquals((await tenant.state())?.fencing_token, "9223372036854775807");
+  await release(tenant.server, { ...layout(tenant), ...W1 });
+  const { status, body } = await invoke(tenant.server, "lock-acquire", {
+    ...layout(tenant),
+    ...W1,
+  });
+  assertEquals([status, body.code], [500, "INTERNAL_ERROR"]);
+  assertEquals(body.message, "The fencing tokens of this lock are used up");
+  assertEquals((await tenant.state())?.fencing_token, "9223372036854775807");
+});
+
+Deno.test("P9 the database itself refuses half a lock", async () => {
+  await using tenant = await newTenant();
+  await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  for (
+    const column of [
+      "lock_holder_user_id",
+      "lock_type",
+      "locked_at",
+      "last_activity_at",
+      "lock_id",
+      "lock_expires_at",
+    ]
+  ) {
+    const error = await sql`
+      update public.video_database_state set ${sql(column)} = null where video_id = ${tenant.video}`
+      .catch((error) => error);
+    assertEquals(error.constraint_name, "video_database_state_lock_all_or_none_check", column);
+  }
+});
+
+Deno.test("P10 a refusal takes no row lock and writes no WAL", async () => {
+  await using tenant = await newTenant();
+  await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  const ended = { ...layout(tenant), lock_id: crypto.randomUUID() };
+  await using session = openSession({ role: "service_role" });
+  const refusals = {
+    held: session.run`select public.acquire_lock(${tenant.video}, 'layout', 'worker-2') as answer`,
+    ended: session
+      .run`select public.acquire_lock(${tenant.video}, 'layout', 'worker-2', ${ended.lock_id}) as answer`,
+  };
+  for (const [reason, refusal] of Object.entries(refusals)) {
+    if (reason === "ended") {
+      await release(tenant.server, { ...layout(tenant), ...W1 });
+      await acquire(tenant.server, { ...ended, ...W2 });
+      await release(tenant.server, ended);
+    }
+    await session.run`begin`;
+    const [first] = await refusal;
+    assertEquals(first?.answer.reason, reason);
+    // a row lock, or anything written, needs a transaction id
+    const [xact] = await session.run`select pg_current_xact_id_if_assigned()::text as id`;
+    assertEquals(xact?.id, null);
+    await session.run`commit`;
+  }
+  // counted by the database: records and bytes that the statement wrote
+  await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  const explain = async (holder: string) => {
+    const [row] = await session.run.unsafe(
+      `explain (analyze, wal, format json) select public.acquire_lock('${tenant.video}', 'layout', '${holder}')`,
+    );
+    return row?.["QUERY PLAN"][0].Plan["WAL Bytes"];
+  };
+  assertEquals(await explain("worker-2"), 0);
+  await release(tenant.server, { ...layout(tenant), ...W1 });
+  assertGreater(await explain("worker-2"), 0, "a grant does write: the measure works");
+});
+
+Deno.test("P3 times are UTC whatever the session's time zone", async () => {
+  await using tenant = await newTenant();
+  await using session = openSession({ role: "service_role" });
+  await session.run`set timezone = 'Asia/Kathmandu'`;
+  const [row] = await session
+    .run`select public.acquire_lock(${tenant.video}, 'layout', 'worker-1') as answer`;
+  assertMatch(row?.answer.lock.expires_at, /(Z|\+00:00)$/);
+  const left = Date.parse(row?.answer.lock.expires_at) - Date.parse(row?.answer.server_time);
+  assertAlmostEquals(left, 120_000, 1_000);
+});
