@@ -382,9 +382,9 @@ async function importedFiles(project: string, folder: string): Promise<string[]>
     args: ["info", "--json", `--config=${config}`, `${folder}/index.ts`],
     cwd: project,
   }).output();
-  const { modules }: { modules: { local?: string; specifier: string }[] } = JSON.parse(
-    new TextDecoder().decode(stdout),
-  );
+  const { modules }: { modules: { specifier: string; local?: string; error?: string }[] } = JSON
+    .parse(new TextDecoder().decode(stdout));
+  for (const { error } of modules) if (error) throw new CheckFailed(error);
   const root = await Deno.realPath(project);
   const local = modules.flatMap((module) =>
     module.specifier.startsWith("file:") && module.local ? [module.local] : []
