@@ -245,23 +245,13 @@ function exists(path: string): Promise<boolean> {
   return Deno.stat(path).then(() => true, () => false);
 }
 
-/** What Deno itself reads: where its cache is, how it reaches the package registry. */
+/** What Deno itself reads: where its cache is, how it reaches the package registry and whom it trusts there. */
 function denoEnv(): Record<string, string> {
-  const names = [
-    "PATH",
-    "HOME",
-    "XDG_CACHE_HOME",
-    "DENO_DIR",
-    "DENO_CERT",
-    "DENO_TLS_CA_STORE",
-    "NPM_CONFIG_REGISTRY",
-  ];
-  const proxies = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"].flatMap((
-    name,
-  ) => [name, name.toLowerCase()]);
-  const present = [...names, ...proxies].flatMap((name) => {
-    const value = Deno.env.get(name);
-    return value === undefined ? [] : [[name, value]];
-  });
+  const wanted =
+    /^(PATH|HOME|XDG_CACHE_HOME|DENO_(DIR|CERT|TLS_CA_STORE)|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS)$/;
+  const network = /^(npm_config_registry|https?_proxy|no_proxy)$/i;
+  const present = Object.entries(Deno.env.toObject()).filter(([name]) =>
+    wanted.test(name) || network.test(name)
+  );
   return { ...Object.fromEntries(present), NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
 }

@@ -71,7 +71,7 @@ export class RequestConnection extends LiteConnection {
     return Promise.resolve(this.#catalog());
   }
 
-  /** The driver takes an array for one of PostgreSQL's, and a string for JSON text, unless it is told here. */
+  /** The driver would take an array for one of PostgreSQL's, and a string for the text of a JSON value. */
   override async onPostgrestAST(ast: Ast): Promise<Ast> {
     const { values, from, schema = "public" } = ast = await super.onPostgrestAST(ast);
     if (!values) return ast;
@@ -86,7 +86,7 @@ export class RequestConnection extends LiteConnection {
       Object.fromEntries(
         Object.entries(row).map(([name, value]) => [
           name,
-          json.has(name) && value !== null ? JSON.stringify(value) : value,
+          json.has(name) && value !== null ? { toPostgres: () => JSON.stringify(value) } : value,
         ]),
       );
     return { ...ast, values: Array.isArray(values) ? values.map(encode) : encode(values) };

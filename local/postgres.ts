@@ -47,7 +47,7 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
     const port = anyPort ? freePort() : assertFree(options.port);
     const server = new Server(bin, runAs, { ...options, port });
     try {
-      await server.start();
+      await server.ready();
       return server;
     } catch (error) {
       await server.stop();
@@ -58,71 +58,81 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
   }
 }
 
+/** One life of the server's process. */
+interface Life {
+  process: Deno.ChildProcess;
+  over: boolean;
+  /** How it ended, when everything that belonged to it has ended as well. */
+  end: Promise<Deno.CommandStatus>;
+}
+
 class Server implements Postgres {
   readonly port: number;
   readonly adminUrl: string;
   readonly #command: string[];
   readonly #options: PostgresOptions;
-  #process: Deno.ChildProcess | undefined;
+  #life: Life;
   #lastLines: string[] = [];
   #stopping = false;
 
   constructor(bin: string, runAs: string[], options: PostgresOptions) {
     this.port = options.port;
-    this.adminUrl = adminUrl(options);
+    this.adminUrl =
+      `postgresql://${ADMIN}:${options.adminPassword}@127.0.0.1:${options.port}/postgres`;
     this.#options = options;
+    const settings = Object.entries({ ...SETTINGS, port: options.port });
     this.#command = [
       ...runAs,
       join(bin, "postgres"),
       "-D",
       options.directory,
-      ...Object.entries({ ...SETTINGS, port: options.port }).flatMap((
-        [k, v],
-      ) => ["-c", `${k}=${v}`]),
+      ...settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]),
     ];
+    this.#life = this.#begin();
   }
 
-  async start(): Promise<void> {
-    this.#spawn();
-    const process = this.#process;
-    while (this.#process === process) {
+  /** Waits until the server answers, and keeps it answering from then on. */
+  async ready(): Promise<void> {
+    while (!this.#life.over) {
       if (await answers(this.adminUrl)) {
         this.#supervise();
         return;
       }
-      await delay(20);
+      await delay(30);
     }
+    await this.#life.end;
     throw new StackError(`PostgreSQL did not start:\n${this.#lastLines.join("\n")}`);
   }
 
   async stop(): Promise<void> {
     this.#stopping = true;
-    const process = this.#process;
-    if (!process) return;
+    const { process, end } = this.#life;
     kill(process, "SIGINT"); // a fast shutdown: open transactions are aborted
-    const kick = setTimeout(() => kill(process, "SIGQUIT"), 10_000);
-    await process.status;
-    clearTimeout(kick);
+    const impatience = setTimeout(() => kill(process, "SIGQUIT"), 10_000);
+    await end;
+    clearTimeout(impatience);
   }
 
-  #spawn(): void {
+  #begin(): Life {
     const [command, ...args] = this.#command;
-    // Detached: Ctrl-C in the terminal is for the stack, which then ends the server in its own order.
     const process = new Deno.Command(command!, {
       args,
-      env: { LC_ALL: "C", PGTZ: "UTC" },
+      env: { LC_ALL: "C" },
       stdin: "null",
       stdout: "null",
       stderr: "piped",
-      detached: true,
+      detached: true, // Ctrl-C in the terminal is for the stack, which ends the server in its own order
     }).spawn();
     const watchdog = watch(process.pid);
-    this.#process = process;
-    this.#keepLog(process.stderr);
-    process.status.then(() => {
+    const logged = this.#keepLog(process.stderr);
+    const end = process.status.then(async (status) => {
+      life.over = true;
       kill(watchdog, "SIGKILL");
-      if (this.#process === process) this.#process = undefined;
+      await Promise.all([logged, watchdog.stdin.close().catch(() => {}), watchdog.status]);
+      return status;
     });
+    const life: Life = { process, over: false, end };
+    return life;
   }
 
   async #keepLog(log: ReadableStream<Uint8Array>): Promise<void> {
@@ -139,16 +149,19 @@ class Server implements Postgres {
   }
 
   async #supervise(): Promise<void> {
-    while (!this.#stopping) {
-      const status = await this.#process?.status;
+    let wait = 0;
+    while (true) {
+      const begun = performance.now();
+      const { signal, code } = await this.#life.end;
       if (this.#stopping) return;
-      if (status) {
-        const how = status.signal ?? `exit code ${status.code}`;
-        this.#options.onCrash?.(`PostgreSQL ended (${how}); starting it again`);
-      }
-      // its orphans need a moment to notice, and until then the memory that they share is in use
-      await delay(100);
-      if (!this.#stopping) this.#spawn();
+      this.#options.onCrash?.(
+        `PostgreSQL ended (${signal ?? `exit code ${code}`}); starting it again`,
+      );
+      // What it left behind needs a moment to notice, and until then the memory that it shares is in use.
+      wait = performance.now() - begun > 1_000 ? 100 : Math.min(100 + 2 * wait, 2_000);
+      await delay(wait);
+      if (this.#stopping) return;
+      this.#life = this.#begin();
     }
   }
 }
@@ -310,10 +323,6 @@ function kill(process: Deno.ChildProcess, signal: Deno.Signal): void {
 
 function exists(path: string): Promise<boolean> {
   return Deno.stat(path).then(() => true, () => false);
-}
-
-function adminUrl({ adminPassword, port }: PostgresOptions): string {
-  return `postgresql://${ADMIN}:${adminPassword}@127.0.0.1:${port}/postgres`;
 }
 
 const ADMIN = "supabase_admin";

@@ -32,9 +32,14 @@ export async function schemaCache<T>(
     const client = new pg.Client({ connectionString: url, types: jsonTypes });
     client.on("error", () => {}); // told by `end` as well
     client.on("notification", () => reload().catch(() => {}));
-    client.on("end", () => reconnect());
-    await client.connect();
-    await client.query("listen pgrst");
+    try {
+      await client.connect();
+      await client.query("listen pgrst");
+    } catch (error) {
+      await client.end().catch(() => {});
+      throw error;
+    }
+    client.on("end", () => reconnect()); // only for one that had come, or each attempt would start another loop
     return client;
   }
 
@@ -42,6 +47,7 @@ export async function schemaCache<T>(
     while (!closed) {
       try {
         client = await connect();
+        if (closed) return await client.end();
         await reload();
         return;
       } catch {
