@@ -75,7 +75,7 @@ export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
     try {
       await client.query(call.fn.readOnly ? "begin read only" : "begin read write");
       await client.query(context(caller, call.fn.settings));
-      const answer = await callFunction(client, call);
+      const answer = await callFunction(client, caller.role, call);
       await client.query("commit");
       client.release();
       return answer;

@@ -120,16 +120,18 @@ export function recogniseCall(
  * result into JSON.
  *
  * @param client A connection in a transaction that knows its caller already.
+ * @param role The caller's role.
  * @param call From {@linkcode recogniseCall}.
  * @returns The answer.
  */
 export async function callFunction(
   client: pg.ClientBase,
+  role: string,
   { fn, body, given, singular }: Call,
 ): Promise<Response> {
   const text = statement(fn, given, singular);
   const { rows: [result] } = await client.query({
-    name: await shortName(text),
+    name: await shortName(role, text),
     text,
     values: given.length > 0 ? [body] : [],
   });
@@ -193,13 +195,17 @@ function statement(fn: DatabaseFunction, given: string[], singular: boolean): st
     from pgrst_source`;
 }
 
-/** Prepared statements have names of up to 63 bytes, and the same text must have the same name. */
-async function shortName(text: string): Promise<string> {
-  const known = names.get(text);
+/**
+ * A name for a prepared statement, of up to 63 bytes. Each role has its own: PostgreSQL may put a function's body into
+ * the plan, checks the right to call it when it does, and would let the next role use that plan.
+ */
+async function shortName(role: string, text: string): Promise<string> {
+  const key = `${role} ${text}`;
+  const known = names.get(key);
   if (known) return known;
-  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(key));
   const name = `rpc_${new Uint8Array(digest).toHex().slice(0, 32)}`;
-  names.set(text, name);
+  names.set(key, name);
   return name;
 }
 

@@ -1,0 +1,69 @@
+import { join } from "node:path";
+
+const CHECKOUT = join(import.meta.dirname!, "..", "..", "..");
+
+/** What a command said and how it ended. */
+export interface Outcome {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs `local/main.ts` to its end. */
+export async function run(args: string[], checkout = CHECKOUT): Promise<Outcome> {
+  const { code, stdout, stderr } = await command(args, checkout).output();
+  return {
+    code,
+    stdout: new TextDecoder().decode(stdout),
+    stderr: new TextDecoder().decode(stderr),
+  };
+}
+
+/** A `start` that has come up. */
+export interface Started {
+  process: Deno.ChildProcess;
+  /** What it printed until it answered. */
+  stdout: string;
+  /** Ends it by a signal and waits until it is gone. */
+  end(signal: Deno.Signal): Promise<Deno.CommandStatus>;
+}
+
+/** Runs `local/main.ts start` on free ports until it has printed how to acquire a lock. */
+export async function start(
+  data: string,
+  args: string[] = [],
+  checkout = CHECKOUT,
+): Promise<Started> {
+  const all = ["start", "--port", "0", "--db-port", "0", "--data", data, ...args];
+  const process = command(all, checkout).spawn();
+  const reader = process.stdout.pipeThrough(
+    new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>,
+  )
+    .getReader();
+  let stdout = "";
+  while (!stdout.includes("worker-1")) {
+    const { value, done } = await reader.read();
+    if (done) throw new Error(`start ended: ${stdout}${await new Response(process.stderr).text()}`);
+    stdout += value;
+  }
+  return {
+    process,
+    stdout,
+    async end(signal) {
+      process.kill(signal);
+      const status = await process.status;
+      await Promise.all([reader.cancel(), process.stderr.cancel()]);
+      return status;
+    },
+  };
+}
+
+function command(args: string[], checkout: string): Deno.Command {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", join(checkout, "local", "main.ts"), ...args],
+    env: { NO_COLOR: "1" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  });
+}

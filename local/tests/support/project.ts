@@ -1,0 +1,32 @@
+import { dirname, join } from "node:path";
+
+/** A project of a test's own, and a place for its data. */
+export interface Project extends AsyncDisposable {
+  /** The folder that has `supabase/`. */
+  path: string;
+  /** A data folder, which does not exist yet. */
+  data: string;
+  write(file: string, text: string): Promise<void>;
+}
+
+/**
+ * Makes a project in a temporary folder.
+ *
+ * @param files Texts by path below `supabase/`.
+ * @returns The project; end it with `await using`.
+ */
+export async function makeProject(files: Record<string, string> = {}): Promise<Project> {
+  const root = await Deno.makeTempDir({ prefix: "holdfast-project-" });
+  const write = async (file: string, text: string) => {
+    const path = join(root, "supabase", file);
+    await Deno.mkdir(dirname(path), { recursive: true });
+    await Deno.writeTextFile(path, text);
+  };
+  for (const [file, text] of Object.entries(files)) await write(file, text);
+  return {
+    path: root,
+    data: join(root, ".holdfast"),
+    write,
+    [Symbol.asyncDispose]: () => Deno.remove(root, { recursive: true }),
+  };
+}
