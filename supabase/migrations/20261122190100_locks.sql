@@ -101,15 +101,15 @@ alter table public.video_database_lock_history enable row level security;
 
 create policy video_database_state_select_member on public.video_database_state
   for select to authenticated
-  using (tenant_id in (
+  using (tenant_id = any (array(
     select m.tenant_id from public.tenant_members m where m.user_id = (select auth.uid())
-  ));
+  )));
 
 create policy video_database_lock_history_select_member on public.video_database_lock_history
   for select to authenticated
-  using (tenant_id in (
+  using (tenant_id = any (array(
     select m.tenant_id from public.tenant_members m where m.user_id = (select auth.uid())
-  ));
+  )));
 
 revoke all on table public.video_database_state, public.video_database_lock_history
   from public, anon, authenticated, service_role;
