@@ -9,6 +9,7 @@
  * @module
  */
 import { basename, join } from "node:path";
+import { readKeys } from "./keys.ts";
 import { StackError } from "./stack_error.ts";
 import { startStack } from "./stack.ts";
 
@@ -19,7 +20,10 @@ const VARIABLES = {
   SUPABASE_SECRET_KEY: "auth.secret_key",
   SUPABASE_DB_URL: "db.url",
 };
-type Environment = Record<keyof typeof VARIABLES, string>;
+type Environment = Record<keyof typeof VARIABLES, string> & {
+  /** Lets a test sign a token that has expired; a stack that does not tell it is tested without. */
+  SUPABASE_JWT_SECRET?: string;
+};
 
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
@@ -42,6 +46,7 @@ async function main([...args]: string[]): Promise<number> {
     SUPABASE_PUBLISHABLE_KEY: stack.publishableKey,
     SUPABASE_SECRET_KEY: stack.secretKey,
     SUPABASE_DB_URL: stack.dbUrl,
+    SUPABASE_JWT_SECRET: (await readKeys(join(data, "keys.json"))).jwtSecret,
   });
   if (code !== 0 && !interrupt.signal.aborted) await showLogs(join(data, "logs"));
   return code;
@@ -78,7 +83,10 @@ async function fromSupabase(): Promise<Environment> {
     [...text.matchAll(/^(\w+)="(.*)"$/gm)].map(([, name, value]) => [name, value]),
   );
   const missing = Object.keys(VARIABLES).filter((name) => !values[name]);
-  if (missing.length === 0) return values as Environment;
+  if (missing.length === 0) {
+    const { JWT_SECRET: secret } = values; // by its own name: a CLI that does not print it is no failure
+    return { ...values, ...(secret ? { SUPABASE_JWT_SECRET: secret } : {}) } as Environment;
+  }
   throw new StackError(
     `No Supabase stack to test on: run supabase start, or set ${
       Object.keys(VARIABLES).join(", ")
