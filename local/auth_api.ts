@@ -1,6 +1,7 @@
 import { App } from "@supabase/lite";
 // @ts-types="@types/pg"
 import pg from "pg";
+import { databaseError } from "./api_error.ts";
 import { jsonTypes } from "./json_types.ts";
 import { LiteConnection } from "./lite_connection.ts";
 
@@ -37,7 +38,19 @@ export function startAuthApi({ databaseUrl, jwtSecret, url }: AuthApiOptions): A
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
   const app = authApp(new LiteConnection(pool), jwtSecret, url);
-  return { fetch: (request) => app.fetch(request), close: () => pool.end() };
+  return {
+    async fetch(request) {
+      try {
+        (await pool.connect()).release(); // lite would log a missing database as an error of its own
+      } catch (error) {
+        const answer = databaseError(error, "anon");
+        if (answer) return answer;
+        throw error;
+      }
+      return await app.fetch(request);
+    },
+    close: () => pool.end(),
+  };
 }
 
 /**

@@ -32,13 +32,16 @@ export class DataFolder {
    *
    * @param path The folder.
    * @throws {AlreadyRunning} When a stack runs on it.
+   * @throws {StackError} When it cannot be made or belongs to someone else.
    */
   static async take(path: string): Promise<DataFolder> {
-    await Deno.mkdir(path, { recursive: true, mode: 0o700 });
-    const file = await Deno.open(join(path, LOCK), { create: true, write: true, mode: 0o600 });
+    const file = await DataFolder.#open(path);
     // the other commands hold the lock for an instant when they look whether it is free
     for (let attempt = 0; attempt < 5; attempt++) {
-      if (await file.tryLock(true)) return new DataFolder(path, file);
+      if (await file.tryLock(true)) {
+        await Deno.remove(join(path, STATE)).catch(ignoreNotFound); // of a stack that was killed
+        return new DataFolder(path, file);
+      }
       await delay(50);
     }
     file.close();
@@ -47,6 +50,18 @@ export class DataFolder {
       `A stack runs on ${path} already${state ? ` (${state.url}, process ${state.pid})` : ""}. ` +
         "End it with the stop command, or give this one another folder with --data.",
     );
+  }
+
+  static async #open(path: string): Promise<Deno.FsFile> {
+    try {
+      await Deno.mkdir(path, { recursive: true, mode: 0o700 });
+      return await Deno.open(join(path, LOCK), { create: true, write: true, mode: 0o600 });
+    } catch (error) {
+      const why = error instanceof Error ? error.message : error;
+      throw new StackError(
+        `The data folder ${path} cannot be used: ${why}. Choose another one with --data.`,
+      );
+    }
   }
 
   /**
@@ -96,7 +111,7 @@ export class DataFolder {
 
   /** Gives the folder back. */
   async release(): Promise<void> {
-    await Deno.remove(join(this.path, STATE)).catch(() => {});
+    await Deno.remove(join(this.path, STATE)).catch(ignoreNotFound);
     this.#file.close();
   }
 }

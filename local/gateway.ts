@@ -30,17 +30,13 @@ export interface Gateway {
  */
 export function startGateway(port: number, keys: Keys): Gateway {
   let upstreams: Upstreams | undefined;
-  const server = listen(port, async (request, { completed }) => {
+  const server = listen(port, async (request) => {
     const { pathname } = new URL(request.url);
     const [, service, name = ""] = /^\/(rest|auth|functions)\/v1(?:\/([^/]*)|$)/.exec(pathname) ??
       [];
     if (!service) return json(404, { message: "no Route matched with those values" });
     if (!upstreams) return withCors(unavailable("The stack is starting."));
-    if (service === "functions") {
-      const hangUp = new AbortController(); // a caller who hangs up ends the work for it
-      completed.catch(() => hangUp.abort());
-      return await passToFunction(request, name, upstreams, hangUp.signal);
-    }
+    if (service === "functions") return await passToFunction(request, name, upstreams);
     if (isPreflight(request)) return preflight(request);
     const passedOn = identify(request, keys);
     if (passedOn instanceof Response) return withCors(passedOn);
@@ -76,7 +72,6 @@ async function passToFunction(
   request: Request,
   name: string,
   { functionOrigin }: Upstreams,
-  signal: AbortSignal,
 ): Promise<Response> {
   const origin = functionOrigin(name);
   if (origin === undefined) {
@@ -90,7 +85,7 @@ async function passToFunction(
       headers: forwarded(request),
       body: request.body,
       redirect: "manual",
-      signal,
+      signal: request.signal, // a caller who hangs up ends the work for it
     });
   } catch {
     return unavailable(`The function ${name} does not answer.`);

@@ -86,9 +86,15 @@ async function stop(data: string): Promise<void> {
   const state = await DataFolder.state(data);
   if (!state) throw new StackError(`No stack runs on ${data}.`);
   Deno.kill(state.pid, "SIGTERM");
-  while (await DataFolder.taken(data)) await delay(50);
+  for (const deadline = Date.now() + STOP_MS; await DataFolder.taken(data); await delay(50)) {
+    if (Date.now() > deadline) {
+      throw new StackError(`The stack (process ${state.pid}) does not end.`);
+    }
+  }
   console.log(`The stack at ${state.url} has ended.`);
 }
+
+const STOP_MS = 30_000;
 
 const COMMANDS = new Map([["start", start], ["status", status], ["stop", stop]]);
 

@@ -5,7 +5,7 @@ import { StackError } from "./stack_error.ts";
 /**
  * Brings a PostgreSQL server to what a Supabase project has before its first migration. Does nothing to what exists.
  *
- * @param adminUrl A superuser's connection. Its password, or the one given, becomes that of the roles that are missing.
+ * @param adminUrl The server, as a superuser. On a database of Supabase's an ordinary user will do: there is nothing to do.
  * @param options.password The password of the roles that have to be made.
  * @param options.authSchema The SQL of the Auth server's own tables.
  * @throws {StackError} When the server cannot be reached or the user has no right to set it up.
@@ -18,12 +18,20 @@ export async function prepareDatabase(
   client.on("error", () => {});
   try {
     await client.connect();
+    const { rows: [server] } = await client.query(`
+      select
+        current_setting('is_superuser')::bool as "mayPrepare",
+        to_regclass('auth.users') is not null and to_regrole('authenticator') is not null as "isPrepared"
+    `);
+    if (!server.mayPrepare) {
+      if (server.isPrepared) return; // a Supabase database, by its ordinary user
+      throw new Error("its user is no superuser, and it has not been set up before");
+    }
     const platform = await Deno.readTextFile(new URL("./platform.sql", import.meta.url));
     await client.query("begin");
     await client.query("select set_config('holdfast.password', $1, true)", [password]);
     await client.query(platform);
-    const { rows } = await client.query("select to_regclass('auth.users') is null as missing");
-    if (rows[0].missing) {
+    if (!server.isPrepared) {
       await client.query("set local role supabase_auth_admin");
       await client.query(authSchema);
     }
