@@ -1,29 +1,18 @@
 -- Purpose: release_lock(). It ends the acquisition that the caller names, or their own, or by force whichever it is;
 -- and it says the same when it is asked again.
 
-create function holdfast.released_json(p_ended public.video_database_lock_history) returns json
-language plpgsql stable set search_path = ''
-as $$
-begin
-  return json_build_object(
-    'released', true,
-    'lock', json_build_object(
-      'video_id', p_ended.video_id,
-      'database_name', p_ended.database_name,
-      'lock_id', p_ended.lock_id,
-      'lock_holder_user_id', p_ended.lock_holder_user_id,
-      'lock_type', p_ended.lock_type,
-      'fencing_token', p_ended.fencing_token,
-      'locked_at', p_ended.locked_at,
-      'released_at', p_ended.ended_at
-    )
-  );
-end;
-$$;
-revoke all on function holdfast.released_json(public.video_database_lock_history)
-  from public, anon, authenticated, service_role;
-comment on function holdfast.released_json(public.video_database_lock_history) is
-  'The answer to a release that ended a lease. Made of the history alone, so that a repeated release gets the same.';
+create type holdfast.released_lock as (
+  video_id uuid,
+  database_name text,
+  lock_id uuid,
+  lock_holder_user_id text,
+  lock_type text,
+  fencing_token bigint,
+  locked_at timestamptz,
+  released_at timestamptz
+);
+comment on type holdfast.released_lock is
+  'A lease that was released. All of it is in the history, so that a repeated release gets the same answer.';
 
 create function holdfast.release_lock(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_lock_holder_user_id text, p_force boolean
@@ -31,40 +20,38 @@ create function holdfast.release_lock(
 language plpgsql security definer set search_path = '' set timezone = 'UTC'
 as $$
 declare
-  v_server constant boolean := holdfast.caller_is_server();
+  v_server constant boolean := current_setting('role') = 'service_role' or holdfast.caller_is_server();
   v_user constant uuid := case when not v_server then auth.uid() end;
   v_type constant text := case when v_server then 'server' else 'client' end;
+  v_targets constant integer := num_nonnulls(p_lock_id, p_lock_holder_user_id, nullif(p_force, false));
   v_holder text := coalesce(v_user::text, p_lock_holder_user_id);
   v_role text;
-  v_seen public.video_database_state;
+  v_old public.video_database_state;
   v_ended public.video_database_lock_history;
   v_now timestamptz;
+  v_reason text;
+  v_header text;
 begin
   if v_user is null and not v_server then
     perform holdfast.refuse('NOT_AUTHENTICATED');
-  end if;
-  if (
-    p_video_id is not null and p_database_name ~ '^[a-z][a-z0-9_-]{0,62}$' and p_force is not null
-    and num_nonnulls(p_lock_id, p_lock_holder_user_id, nullif(p_force, false)) between v_server::integer and 1
+  elsif (
+    p_video_id is not null and p_database_name is not null and p_force is not null
+    and v_targets between v_server::integer and 1
     and coalesce(char_length(p_lock_holder_user_id) between 1 and 255, true)
   ) is not true then
     perform holdfast.refuse_request(array[
       case when p_video_id is null then 'video_id is required' end,
-      case when (p_database_name ~ '^[a-z][a-z0-9_-]{0,62}$') is not true
-        then 'database_name must match ^[a-z][a-z0-9_-]{0,62}$' end,
+      case when p_database_name is null then 'database_name is required' end,
       case when p_force is null then 'force must be true or false' end,
-      case when num_nonnulls(p_lock_id, p_lock_holder_user_id, nullif(p_force, false)) > 1
-        then 'lock_id excludes lock_holder_user_id and force: send one of them' end,
-      case when v_server and num_nonnulls(p_lock_id, p_lock_holder_user_id, nullif(p_force, false)) = 0
+      case when v_targets > 1 then 'lock_id excludes lock_holder_user_id and force: send one of them' end,
+      case when v_server and v_targets = 0
         then 'lock_id is required with the secret key, or lock_holder_user_id, or force' end,
       case when char_length(p_lock_holder_user_id) not between 1 and 255
         then 'lock_holder_user_id must be a string of 1 to 255 characters' end
     ]);
-  end if;
-  if p_lock_holder_user_id <> v_holder then
+  elsif p_lock_holder_user_id <> v_holder then
     perform holdfast.refuse('FORBIDDEN', 'A user can release only their own lock; an administrator releases by force');
-  end if;
-  if p_force and not v_server then
+  elsif p_force and not v_server then
     select m.role into v_role
     from public.videos v join public.tenant_members m on m.tenant_id = v.tenant_id
     where v.id = p_video_id and m.user_id = v_user;
@@ -73,19 +60,21 @@ begin
     elsif v_role <> 'admin' then
       perform holdfast.refuse('FORBIDDEN', 'Only an administrator of the tenant can force a release');
     end if;
+    -- by force it is whoever's
+    v_holder := null;
   end if;
 
   loop
-    select s.* into v_seen
+    select s.* into v_old
     from public.video_database_state s
     where s.video_id = p_video_id and s.database_name = p_database_name;
-    -- P6: the lease that the caller names, and only if it is theirs. Whether the caller may still see the video does
-    -- not matter: who has lost that right should be able to let go.
-    exit when v_seen.lock_id is null or (
-      p_force
-      or v_seen.lock_type = v_type
-      and (p_lock_id is null or v_seen.lock_id = p_lock_id)
-      and (v_holder is null or v_seen.lock_holder_user_id = v_holder)
+    -- P6: the lease that the caller names, and only if it is theirs. Whether the caller may still see the video does not
+    -- matter: who has lost that right should be able to let go.
+    exit when (
+      v_old.lock_id is not null
+      and (p_lock_id is null or v_old.lock_id = p_lock_id)
+      and (p_force or v_old.lock_type = v_type)
+      and (v_holder is null or v_old.lock_holder_user_id = v_holder)
     ) is not true;
 
     update public.video_database_state s
@@ -96,59 +85,75 @@ begin
       last_activity_at = null,
       lock_expires_at = null
     where s.video_id = p_video_id and s.database_name = p_database_name
-      and s.fencing_token = v_seen.fencing_token
-      and s.lock_expires_at is not distinct from v_seen.lock_expires_at;
+      and s.fencing_token = v_old.fencing_token and s.lock_expires_at = v_old.lock_expires_at;
     if found then
       -- read now, after the row was had: a lease that ran out while this waited for it was not released, it expired
       v_now := clock_timestamp();
-      insert into public.video_database_lock_history as h (
+      v_reason := case
+        when v_old.lock_expires_at <= v_now then 'expired' when p_force then 'force_released' else 'released'
+      end;
+      insert into public.video_database_lock_history (
         video_id, database_name, lock_id, tenant_id, lock_holder_user_id, lock_type, fencing_token, locked_at,
         ended_at, end_reason
       )
       values (
-        p_video_id, p_database_name, v_seen.lock_id, v_seen.tenant_id, v_seen.lock_holder_user_id, v_seen.lock_type,
-        v_seen.fencing_token, v_seen.locked_at, least(v_seen.lock_expires_at, v_now),
-        case when v_seen.lock_expires_at <= v_now then 'expired' when p_force then 'force_released' else 'released' end
-      )
-      returning h.* into v_ended;
-      perform holdfast.tell_tenant(v_ended.tenant_id);
-      if v_ended.end_reason = 'expired' then
+        p_video_id, p_database_name, v_old.lock_id, v_old.tenant_id, v_old.lock_holder_user_id, v_old.lock_type,
+        v_old.fencing_token, v_old.locked_at, least(v_old.lock_expires_at, v_now), v_reason
+      );
+      -- for the log of the function that called
+      v_header := set_config('response.headers', '[{"x-tenant-id":"' || v_old.tenant_id || '"}]', true);
+      if v_reason = 'expired' then
         return json_build_object('released', false, 'reason', 'expired', 'holder', null);
       end if;
-      return holdfast.released_json(v_ended);
+      return json_build_object('released', true, 'lock', row(
+        p_video_id, p_database_name, v_old.lock_id, v_old.lock_holder_user_id, v_old.lock_type, v_old.fencing_token,
+        v_old.locked_at, v_now
+      )::holdfast.released_lock);
     end if;
+    -- the row changed between the read and the write: look again
   end loop;
 
   -- Nothing to end. Say why: from the history if it was the caller's, else from the row.
+  if p_database_name !~ '^[a-z][a-z0-9_-]{0,62}$' then
+    perform holdfast.refuse_request(array['database_name must match ^[a-z][a-z0-9_-]{0,62}$']);
+  end if;
+  v_holder := coalesce(v_user::text, p_lock_holder_user_id);
   if p_lock_id is not null then
     select h.* into v_ended
     from public.video_database_lock_history h
     where h.video_id = p_video_id and h.database_name = p_database_name and h.lock_id = p_lock_id
       and h.lock_type = v_type and (v_server or h.lock_holder_user_id = v_holder);
     if v_ended.end_reason = 'released' then
-      return holdfast.released_json(v_ended);
+      return json_build_object('released', true, 'lock', row(
+        p_video_id, p_database_name, p_lock_id, v_ended.lock_holder_user_id, v_ended.lock_type, v_ended.fencing_token,
+        v_ended.locked_at, v_ended.ended_at
+      )::holdfast.released_lock);
     end if;
     v_holder := coalesce(v_holder, v_ended.lock_holder_user_id);
   end if;
-  if not v_server and not exists (
-    select
-    from public.videos v join public.tenant_members m on m.tenant_id = v.tenant_id
-    where v.id = p_video_id and m.user_id = v_user
-  ) or v_server and not exists (select from public.videos v where v.id = p_video_id) then
+  if not exists (
+    select from public.videos v
+    where v.id = p_video_id
+      and (v_server or exists (
+        select from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
+      ))
+  ) then
     if v_ended.end_reason is null then
       perform holdfast.refuse('VIDEO_NOT_FOUND');
     end if;
     -- theirs it was, but who holds it now is no longer theirs to know
-    v_seen := null;
+    v_old := null;
   end if;
   v_now := clock_timestamp();
   return json_build_object(
     'released', false,
     'reason', coalesce(
-      v_ended.end_reason,
-      case when v_seen.lock_expires_at > v_now then 'held_by_another' else 'not_held' end
+      v_ended.end_reason, case when v_old.lock_expires_at > v_now then 'held_by_another' else 'not_held' end
     ),
-    'holder', holdfast.holder_json(v_seen, v_now, v_holder, v_type)
+    'holder', case when v_old.lock_expires_at > v_now then row(
+      v_old.lock_holder_user_id, v_old.lock_type, v_old.locked_at, v_old.last_activity_at, v_old.lock_expires_at,
+      v_old.lock_holder_user_id is not distinct from v_holder and v_old.lock_type = v_type
+    )::holdfast.holder end
   );
 end;
 $$;

@@ -7,13 +7,14 @@ create function holdfast.renew_lock(
 language plpgsql security definer set search_path = '' set timezone = 'UTC'
 as $$
 declare
-  v_server constant boolean := holdfast.caller_is_server();
+  v_server constant boolean := current_setting('role') = 'service_role' or holdfast.caller_is_server();
   v_user constant uuid := case when not v_server then auth.uid() end;
   v_type constant text := case when v_server then 'server' else 'client' end;
   v_holder text := v_user::text;
   v_seen public.video_database_state;
   v_tenant_id uuid;
   v_reason text;
+  v_header text;
   v_now timestamptz;
 begin
   if v_user is null and not v_server then
@@ -42,7 +43,8 @@ begin
   if not found then
     perform holdfast.refuse('VIDEO_NOT_FOUND');
   end if;
-  perform holdfast.tell_tenant(v_tenant_id);
+  -- for the log of the function that called
+  v_header := set_config('response.headers', '[{"x-tenant-id":"' || v_tenant_id || '"}]', true);
 
   -- Renewal has to judge the expiry after it has the row (P3): it may have waited for a guarded write, and a lease
   -- that ran out meanwhile must stay lost. So it locks first, and only what is the caller's own.
@@ -59,7 +61,12 @@ begin
     where s.video_id = p_video_id and s.database_name = p_database_name
     returning s.* into v_seen;
     return json_build_object(
-      'renewed', true, 'lock', holdfast.lock_json(v_seen, p_ttl_seconds), 'server_time', v_now
+      'renewed', true,
+      'lock', row(
+        p_video_id, p_database_name, p_lock_id, v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.fencing_token,
+        v_seen.locked_at, v_seen.lock_expires_at, p_ttl_seconds
+      )::holdfast.lock,
+      'server_time', v_now
     );
   end if;
 
@@ -79,7 +86,10 @@ begin
   return json_build_object(
     'renewed', false,
     'reason', coalesce(v_reason, 'not_held'),
-    'holder', holdfast.holder_json(v_seen, v_now, coalesce(v_user::text, v_holder), v_type),
+    'holder', case when v_seen.lock_expires_at > v_now then row(
+      v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.locked_at, v_seen.last_activity_at, v_seen.lock_expires_at,
+      v_seen.lock_holder_user_id is not distinct from coalesce(v_user::text, v_holder) and v_seen.lock_type = v_type
+    )::holdfast.holder end,
     'server_time', v_now
   );
 end;
