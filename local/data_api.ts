@@ -5,7 +5,7 @@ import { apiError, databaseError } from "./api_error.ts";
 import { jsonTypes } from "./json_types.ts";
 import { readCatalog, RequestConnection } from "./lite_connection.ts";
 import { type Caller, readRoleSettings, requestContext, type Settings } from "./request_context.ts";
-import { callFunction, MAX_ROWS, NotOneRow, readFunctions, recogniseCall } from "./rpc.ts";
+import { callFunction, findFunction, MAX_ROWS, NotOneRow, readCall, readFunctions } from "./rpc.ts";
 import { schemaCache } from "./schema_cache.ts";
 import { tokenVerifier } from "./verify_token.ts";
 
@@ -67,15 +67,18 @@ export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
     storage: { enabled: false },
   });
 
+  /** Calls a function, or leaves it to lite. */
   async function rpc(caller: Caller, name: string, body: string): Promise<Response | null> {
-    const recognise = () => recogniseCall(caller.request, name, body, schema.current.functions);
-    const call = recognise() ?? (await schema.reload(), recognise());
+    const call = readCall(caller.request, body);
     if (!call) return null;
+    const fn = findFunction(schema.current.functions, name, call) ??
+      findFunction((await schema.reload()).functions, name, call);
+    if (!fn) return null;
     const client = await pool.connect();
     try {
-      await client.query(call.fn.readOnly ? "begin read only" : "begin read write");
-      await client.query(context(caller, call.fn.settings));
-      const answer = await callFunction(client, caller.role, call);
+      await client.query(fn.readOnly ? "begin read only" : "begin read write");
+      await client.query(context(caller, fn.settings));
+      const answer = await callFunction(client, caller.role, fn, call);
       await client.query("commit");
       client.release();
       return answer;
@@ -85,30 +88,25 @@ export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
     }
   }
 
+  /** The answer about a table that there is not, which lite would log as an error of its own. */
+  async function unknown(name: string): Promise<Response | null> {
+    const has = ({ catalog }: typeof schema.current) =>
+      [...catalog.tables, ...catalog.views].some((r) => r.schema === SCHEMA && r.name === name);
+    if (has(schema.current) || has(await schema.reload())) return null;
+    const message = `Could not find the table '${SCHEMA}.${name}' in the schema cache`;
+    return apiError(404, { code: "PGRST205", message });
+  }
+
   async function rest(caller: Caller): Promise<Response> {
     const { request, path } = caller;
-    const [, rpcName] = /^\/rpc\/([^/]+)$/.exec(path) ?? [];
-    const [, relation] = /^\/([^/]+)$/.exec(path) ?? [];
+    const reads = request.method === "GET" || request.method === "HEAD";
+    const profile = request.headers.get(reads ? "accept-profile" : "content-profile") ?? SCHEMA;
     const body = request.body && await request.arrayBuffer();
-    if (rpcName) {
-      const answer = await rpc(
-        caller,
-        decodeURIComponent(rpcName),
-        new TextDecoder().decode(body ?? undefined),
-      );
+    const [, isRpc, name] = /^\/(rpc\/)?([^/]+)$/.exec(decoded(path)) ?? [];
+    if (name && profile === SCHEMA) {
+      const text = () => new TextDecoder().decode(body ?? undefined);
+      const answer = isRpc ? await rpc(caller, name, text()) : await unknown(name);
       if (answer) return answer;
-    } else if (
-      relation && !request.headers.has("accept-profile") && !request.headers.has("content-profile")
-    ) {
-      const name = decodeURIComponent(relation);
-      const known = () => {
-        const { tables, views } = schema.current.catalog;
-        return [...tables, ...views].some((r) => r.schema === SCHEMA && r.name === name);
-      };
-      if (!known() && (await schema.reload(), !known())) {
-        const message = `Could not find the table '${SCHEMA}.${name}' in the schema cache`;
-        return apiError(404, { code: "PGRST205", message });
-      }
     }
     // lite never sees the token: who calls is settled, and told to the database by the connection
     const headers = new Headers(request.headers);
@@ -139,6 +137,14 @@ export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
 }
 
 const SCHEMA = "public";
+
+function decoded(path: string): string {
+  try {
+    return decodeURIComponent(path);
+  } catch {
+    return path; // names nothing, as it is
+  }
+}
 
 /** One consistent picture of all that the Data API needs to know about the database. */
 async function readSchema(client: pg.Client) {

@@ -132,17 +132,19 @@ async function main([command = "--help", ...args]: string[]): Promise<void> {
   await run(resolve(flags.data ?? `${PROJECT}/.holdfast`), flags);
 }
 
-try {
-  await main(Deno.args);
-  Deno.exit(0);
-} catch (error) {
-  if (error instanceof UsageError) {
-    console.error(`${error.message}\nSee --help.`);
-    Deno.exit(2);
+if (import.meta.main) {
+  try {
+    await main(Deno.args);
+    Deno.exit(0);
+  } catch (error) {
+    if (error instanceof UsageError) {
+      console.error(`${error.message}\nSee --help.`);
+      Deno.exit(2);
+    }
+    if (error instanceof StackError) {
+      console.error(error.message);
+      Deno.exit(1);
+    }
+    throw error;
   }
-  if (error instanceof StackError) {
-    console.error(error.message);
-    Deno.exit(1);
-  }
-  throw error;
 }

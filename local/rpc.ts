@@ -16,10 +16,11 @@ export interface DatabaseFunction {
   settings: [name: string, value: string][];
 }
 
-/** One call: the function, and the text of its arguments as a JSON object. */
+/** What a caller wants of a function. */
 export interface Call {
-  fn: DatabaseFunction;
+  /** The text of a JSON object with the arguments. */
   body: string;
+  /** The names of the arguments in it. */
   given: string[];
   /** The caller accepts exactly one row, not in an array. */
   singular: boolean;
@@ -76,21 +77,14 @@ const FUNCTIONS = `
 `;
 
 /**
- * Recognises a call that this module answers: `POST /rpc/<function>` with a JSON object, and no option that asks
- * for more than the plain result.
+ * Reads a call that this module answers: `POST` with a JSON object, and no option that asks for more than the plain
+ * result.
  *
  * @param request The request, whose body has been read already.
- * @param name The function's name.
- * @param body The text of the body.
- * @param functions The functions of the exposed schema.
- * @returns The call, or `null` when it is none, or when not exactly one function fits its arguments.
+ * @param body The text of the body; an empty one stands for no arguments.
+ * @returns The call, or `null` when it is another one.
  */
-export function recogniseCall(
-  request: Request,
-  name: string,
-  body: string,
-  functions: DatabaseFunction[],
-): Call | null {
+export function readCall(request: Request, body: string): Call | null {
   const accept = request.headers.get("accept") ?? "*/*";
   const singular = accept.startsWith("application/vnd.pgrst.object");
   if (request.method !== "POST" || new URL(request.url).search) return null;
@@ -105,14 +99,29 @@ export function recogniseCall(
   const text = body.trim() || "{}";
   const value = parse(text);
   if (typeof value !== "object" || value === null || Array.isArray(value)) return null;
-  const given = Object.keys(value);
+  return { body: text, given: Object.keys(value), singular };
+}
+
+/**
+ * Finds the function that a call means.
+ *
+ * @param functions The functions of the exposed schema.
+ * @param name The function's name.
+ * @param call The call.
+ * @returns The one function of that name that takes just these arguments; `null` when there is none, or more than one.
+ */
+export function findFunction(
+  functions: DatabaseFunction[],
+  name: string,
+  { given }: Call,
+): DatabaseFunction | null {
   const [fn, ...others] = functions.filter((fn) =>
     fn.name === name && given.every((key) =>
       fn.arguments.some((argument) => argument.name === key)
     ) &&
     fn.arguments.every((argument) => !argument.required || given.includes(argument.name))
   );
-  return fn && others.length === 0 ? { fn, body: text, given, singular } : null;
+  return fn && others.length === 0 ? fn : null;
 }
 
 /**
@@ -121,13 +130,16 @@ export function recogniseCall(
  *
  * @param client A connection in a transaction that knows its caller already.
  * @param role The caller's role.
- * @param call From {@linkcode recogniseCall}.
+ * @param fn From {@linkcode findFunction}.
+ * @param call From {@linkcode readCall}.
  * @returns The answer.
+ * @throws {NotOneRow} When the caller wanted one row.
  */
 export async function callFunction(
   client: pg.ClientBase,
   role: string,
-  { fn, body, given, singular }: Call,
+  fn: DatabaseFunction,
+  { body, given, singular }: Call,
 ): Promise<Response> {
   const text = statement(fn, given, singular);
   const { rows: [result] } = await client.query({

@@ -144,16 +144,18 @@ async function showLogs(folder: string): Promise<void> {
 
 const interrupt = new AbortController();
 let summary: string | undefined;
-for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-  Deno.addSignalListener(signal, () => interrupt.abort(new StackError("Interrupted.")));
-}
 
-let code = 1;
-try {
-  code = await main(Deno.args);
-} catch (error) {
-  if (!(error instanceof StackError)) throw error;
-  console.error(error.message);
+if (import.meta.main) {
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    Deno.addSignalListener(signal, () => interrupt.abort(new StackError("Interrupted.")));
+  }
+  let code = 1;
+  try {
+    code = await main(Deno.args);
+  } catch (error) {
+    if (!(error instanceof StackError)) throw error;
+    console.error(error.message);
+  }
+  if (summary) console.log(summary);
+  Deno.exit(interrupt.signal.aborted ? 130 : code);
 }
-if (summary) console.log(summary);
-Deno.exit(interrupt.signal.aborted ? 130 : code);
