@@ -191,14 +191,16 @@ Deno.test("a row that is held for too long: 503 by the statement timeout, nothin
       ...request("slow-held"),
       lock_holder_user_id: "another",
     });
-    assertEquals(refused.reason, "held", "P10 a refusal does not wait for anybody");
+    assertEquals(refused.reason, "held", "P10 a refusal needs no row lock");
+    // Looked at before the row is free: with the platform's own limit some calls are still in the queue for a
+    // connection when their function gives up, and may yet be granted. That is why a lock_id makes repeating safe.
+    assertEquals(await rows(), untouched);
   } finally {
     await gate`rollback`;
     await gate.end();
     await sql`alter role service_role reset statement_timeout`;
     await sql`notify pgrst`;
   }
-  assertEquals(await rows(), untouched);
   assertEquals((await answered("lock-acquire", next)).acquired, true);
   assertEquals((await answered("lock-renew", held)).renewed, true);
   assertEquals((await answered("lock-release", held)).released, true);
