@@ -131,13 +131,13 @@ begin
     end if;
     v_holder := coalesce(v_holder, v_ended.lock_holder_user_id);
   end if;
-  if not exists (
-    select from public.videos v
-    where v.id = p_video_id
-      and (v_server or exists (
-        select from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
-      ))
-  ) then
+  if v_server and not exists (select from public.videos v where v.id = p_video_id)
+    or not v_server and not exists (
+      select
+      from public.tenant_members m join public.videos v on v.tenant_id = m.tenant_id
+      where m.user_id = v_user and v.id = p_video_id
+    )
+  then
     if v_ended.end_reason is null then
       perform holdfast.refuse('VIDEO_NOT_FOUND');
     end if;
