@@ -21,6 +21,8 @@ export interface Lab extends AsyncDisposable {
   folder: string;
   /** CPU time that the server used until now, in seconds; `null` where the system does not tell. */
   cpuSeconds(): Promise<number | null>;
+  /** Of the server, such as "PostgreSQL 17.10". */
+  version(): Promise<string>;
 }
 
 const PASSWORD = "bench";
@@ -56,7 +58,7 @@ export async function startLab({ videos }: { videos: number }): Promise<Lab> {
   const admin = await connect(server.adminUrl);
   started.defer(() => admin.end());
   await sql.query(await Deno.readTextFile(new URL("./competitors.sql", import.meta.url)));
-  await addVideos(sql, videos);
+  await sql.query("call bench.add_videos($1)", [videos]);
   await admin.query("vacuum analyze");
   await admin.query("checkpoint");
 
@@ -69,14 +71,13 @@ export async function startLab({ videos }: { videos: number }): Promise<Lab> {
     sql,
     admin,
     folder,
+    async version() {
+      const { rows } = await admin.query("select split_part(version(), ' on ', 1) as version");
+      return rows[0].version;
+    },
     cpuSeconds: () => cpuSeconds(admin, pid),
     [Symbol.asyncDispose]: () => all.disposeAsync(),
   };
-}
-
-/** Adds videos up to a number of them, each with a free state row and a row for each competitor. */
-export async function addVideos(sql: pg.Client, upTo: number): Promise<void> {
-  await sql.query("call bench.add_videos($1)", [upTo]);
 }
 
 /** A connection whose loss is noticed by the query that needs it. */

@@ -67,7 +67,7 @@ export async function loadGenerator(): Promise<
   { run: LoadGenerator; name: string; warning?: string }
 > {
   const path = await findPgbench();
-  if (path) {
+  if (path && !Deno.env.has("BENCH_WITHOUT_PGBENCH")) {
     const { stdout } = await new Deno.Command(path, { args: ["--version"] }).output();
     const name = new TextDecoder().decode(stdout).trim();
     return { name, run: (lab, workload, options) => pgbench(path, lab, workload, options) };
@@ -109,7 +109,9 @@ async function pgbench(
   const script = join(lab.folder, "script.sql");
   await Deno.writeTextFile(script, pgbenchScript(workload));
   const log = await Deno.makeTempDir({ dir: lab.folder, prefix: "log-" });
-  const before = await lab.cpuSeconds();
+  // connections of a pooler outlive the run, and what they used is not known before they end
+  const cpu = () => port === lab.port ? lab.cpuSeconds() : Promise.resolve(null);
+  const before = await cpu();
   const { success, stdout, stderr } = await new Deno.Command(path, {
     args: [
       "--no-vacuum",
@@ -138,7 +140,7 @@ async function pgbench(
   const out = new TextDecoder().decode(stdout);
   const err = new TextDecoder().decode(stderr);
   if (!success || /aborted|ERROR/.test(err)) throw new Error(`pgbench failed:\n${err}${out}`);
-  const after = await lab.cpuSeconds();
+  const after = await cpu();
   const count = Number(/number of transactions actually processed: (\d+)/.exec(out)![1]);
   const perSecond = Number(/tps = ([\d.]+)/.exec(out)![1]);
 
@@ -204,7 +206,8 @@ async function inProcess(
   );
   const latencies = emptyLatencies(workload);
   let count = 0;
-  const before = await lab.cpuSeconds();
+  const cpu = () => port === lab.port ? lab.cpuSeconds() : Promise.resolve(null);
+  const before = await cpu();
   const start = performance.now();
   const end = seconds ? start + seconds * 1000 : Infinity;
   try {
@@ -235,7 +238,7 @@ async function inProcess(
     await Promise.all(connections.map((client) => client.end()));
   }
   const perSecond = count / ((performance.now() - start) / 1000);
-  const serverCpuMicros = perStatement(before, await lab.cpuSeconds(), count);
+  const serverCpuMicros = perStatement(before, await cpu(), count);
   return { perSecond, statements: count, latencies, serverCpuMicros };
 }
 

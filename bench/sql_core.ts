@@ -17,10 +17,10 @@ export interface SqlCoreSize {
   clients: number[];
   /** How often each competitor runs, in turns with the others. */
   rounds: number;
-  /** Length of one run in whole seconds. */
-  seconds: number;
-  /** Videos in the database. */
-  videos: number;
+  /** Length of one run in whole seconds, or else `statements`. */
+  seconds?: number;
+  /** Statements of each client in one run. */
+  statements?: number;
 }
 
 /** One competitor in one scenario. */
@@ -208,6 +208,8 @@ export async function sqlCore(
   { onProgress = () => {}, port = lab.port, prepared = true, scenarios = SCENARIOS }:
     SqlCoreOptions = {},
 ): Promise<SqlCoreResult[]> {
+  const { seconds, statements } = size;
+  const turn = seconds ? { seconds } : { statements: statements! };
   const results: SqlCoreResult[] = [];
   for (const scenario of scenarios) {
     const { init, competitors } = WORKLOADS[scenario];
@@ -241,7 +243,7 @@ export async function sqlCore(
           await lab.admin.query("select extensions.pg_stat_statements_reset()");
           const r = await run(lab, { init, steps }, {
             clients,
-            seconds: size.seconds,
+            ...turn,
             settings: SERVER,
             port,
             prepared,
@@ -442,17 +444,15 @@ if (import.meta.main) {
       clients: { type: "string", default: "1,8,16" },
       rounds: { type: "string", default: "5" },
       seconds: { type: "string", default: "2" },
-      videos: { type: "string", default: "1000" },
     },
   });
-  const size = values.quick ? { clients: [8], rounds: 1, seconds: 1, videos: 1000 } : {
+  const size = values.quick ? { clients: [8], rounds: 1, seconds: 1 } : {
     clients: values.clients.split(",").map(Number),
     rounds: Number(values.rounds),
     seconds: Number(values.seconds),
-    videos: Number(values.videos),
   };
   const load = await loadGenerator();
   if (load.warning) console.log(load.warning);
-  await using lab = await startLab(size);
+  await using lab = await startLab({ videos: 1000 });
   print(sqlCoreSection(await sqlCore(lab, load.run, size, { onProgress: console.log })));
 }

@@ -1,0 +1,26 @@
+// (c) as an edge function: reads the lock, decides, and then writes it, in two calls of the Data API. Two callers who
+// read at the same moment both win. Only bench/http.ts serves it, on a stack of its own.
+import { createClient } from "@supabase/supabase-js";
+
+Deno.serve(async (request) => {
+  const { video_id, database_name, lock_holder_user_id } = await request.json();
+  const supabase = createClient(Deno.env.get("SUPABASE_URL")!, request.headers.get("apikey")!, {
+    accessToken: () => Promise.resolve(null),
+    global: {
+      fetch: (input, init) => {
+        const headers = new Headers(init?.headers);
+        headers.delete("authorization");
+        return fetch(input, { ...init, headers });
+      },
+    },
+  });
+  const { data, error } = await supabase.from("bench_two_calls")
+    .select("*").match({ video_id, database_name });
+  const row = data?.[0];
+  if (row?.lock_holder_user_id !== null) return Response.json({ acquired: false, error });
+  const now = new Date().toISOString();
+  const { error: lost } = await supabase.from("bench_two_calls")
+    .update({ lock_holder_user_id, lock_type: "server", locked_at: now, last_activity_at: now })
+    .match({ video_id, database_name });
+  return Response.json({ acquired: lost === null });
+});
