@@ -26,6 +26,7 @@ declare
   v_targets constant integer := num_nonnulls(p_lock_id, p_lock_holder_user_id, nullif(p_force, false));
   v_holder text := coalesce(v_user::text, p_lock_holder_user_id);
   v_role text;
+  v_tenant_id uuid;
   v_old public.video_database_state;
   v_ended public.video_database_lock_history;
   v_now timestamptz;
@@ -124,6 +125,7 @@ begin
     where h.video_id = p_video_id and h.database_name = p_database_name and h.lock_id = p_lock_id
       and h.lock_type = v_type and (v_server or h.lock_holder_user_id = v_holder);
     if v_ended.end_reason = 'released' then
+      v_header := set_config('response.headers', '[{"x-tenant-id":"' || v_ended.tenant_id || '"}]', true);
       return json_build_object('released', true, 'lock', row(
         p_video_id, p_database_name, p_lock_id, v_ended.lock_holder_user_id, v_ended.lock_type, v_ended.fencing_token,
         v_ended.locked_at, v_ended.ended_at
@@ -131,19 +133,22 @@ begin
     end if;
     v_holder := coalesce(v_holder, v_ended.lock_holder_user_id);
   end if;
-  if v_server and not exists (select from public.videos v where v.id = p_video_id)
-    or not v_server and not exists (
-      select
-      from public.tenant_members m join public.videos v on v.tenant_id = m.tenant_id
-      where m.user_id = v_user and v.id = p_video_id
-    )
-  then
+  if v_server then
+    select v.tenant_id into v_tenant_id from public.videos v where v.id = p_video_id;
+  else
+    select v.tenant_id into v_tenant_id
+    from public.tenant_members m join public.videos v on v.tenant_id = m.tenant_id
+    where m.user_id = v_user and v.id = p_video_id;
+  end if;
+  if not found then
     if v_ended.end_reason is null then
       perform holdfast.refuse('VIDEO_NOT_FOUND');
     end if;
     -- theirs it was, but who holds it now is no longer theirs to know
     v_old := null;
+    v_tenant_id := v_ended.tenant_id;
   end if;
+  v_header := set_config('response.headers', '[{"x-tenant-id":"' || v_tenant_id || '"}]', true);
   v_now := clock_timestamp();
   return json_build_object(
     'released', false,
