@@ -1,5 +1,12 @@
 // Each row of the error table, over HTTP. docs/errors.md is that table.
-import { assert, assertEquals, assertFalse, assertMatch } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertFalse,
+  assertLess,
+  assertMatch,
+  assertRejects,
+} from "@std/assert";
 import { ERRORS } from "../functions/_shared/errors.ts";
 import { passOnTo, serveDataApi, serveFunction } from "./support/own_function.ts";
 import { type Answer, client, invoke, publishableKey, secretKey, url } from "./support/stack.ts";
@@ -318,6 +325,32 @@ Deno.test("DATABASE_UNAVAILABLE: a Data API that hangs is given up after the fun
     ["POST /rest/v1/rpc/acquire_lock"],
     "it is not tried again behind the caller's back",
   );
+});
+
+Deno.test("a caller who hangs up cancels the function's call of the Data API", async () => {
+  await using tenant = await newTenant();
+  for (const name of FUNCTIONS) {
+    const called = Promise.withResolvers<void>();
+    const cancelled = Promise.withResolvers<void>();
+    await using api = serveDataApi((request) => {
+      request.signal.addEventListener("abort", () => cancelled.resolve());
+      called.resolve();
+      return new Promise(() => {});
+    });
+    await using own = await serveFunction(name, api.url);
+    const caller = new AbortController();
+    const answer = post(name, {
+      base: own.url,
+      body: JSON.stringify(valid(tenant)),
+      signal: caller.signal,
+    });
+    await called.promise;
+    const hungUp = performance.now();
+    caller.abort();
+    await assertRejects(() => answer);
+    await cancelled.promise;
+    assertLess(performance.now() - hungUp, 1000, name);
+  }
 });
 
 Deno.test("INTERNAL_ERROR: an unforeseen error of the database stays in the log", async () => {
