@@ -35,12 +35,22 @@ export interface Known {
  * @returns An arbitrary; what it makes is for {@link send}.
  */
 export function hostileRequest(known: Known): fc.Arbitrary<HostileRequest> {
-  return fc.constantFrom("lock-acquire", "lock-renew", "lock-release").chain((name) =>
-    credentials(known).chain(({ trusted, ...credentials }) =>
+  const json = { "content-type": "application/json" };
+  return fc.constantFrom("lock-acquire", "lock-renew", "lock-release").chain((name) => {
+    const onlyItsFields = goodCredentials(known).chain(({ trusted, ...credentials }) =>
+      fields(name, known, trusted, true).map((members) => ({
+        path: name,
+        method: "POST",
+        headers: { ...json, ...credentials },
+        body: utf8(asObject(members)),
+        chunked: false,
+      }))
+    );
+    const anythingOfIt = credentials(known).chain(({ trusted, ...credentials }) =>
       fc.record({
         path: mostly(name, fc.constantFrom(...AFTERWARDS).map((rest) => name + rest)),
         method: mostly("POST", fc.constantFrom(...METHODS)),
-        content: content(body(fields(name, known, trusted))),
+        content: content(body(fields(name, known, trusted, false))),
         more: mostly({}, fc.dictionary(fc.constantFrom(...HEADERS), headerValue, { maxKeys: 3 })),
         chunked: fc.boolean(),
       }).map(({ path, method, content: { type, encoding, body }, more, chunked }) => ({
@@ -50,8 +60,9 @@ export function hostileRequest(known: Known): fc.Arbitrary<HostileRequest> {
         body,
         chunked,
       }))
-    )
-  );
+    );
+    return fc.oneof(onlyItsFields, anythingOfIt);
+  });
 }
 
 /**
@@ -147,6 +158,7 @@ const utf16 = fc.array(fc.integer({ min: 0, max: 0xffff }), { maxLength: 20 })
   .map((units) => String.fromCharCode(...units));
 
 const hostileString: fc.Arbitrary<string> = fc.oneof(
+  fc.constantFrom("\0", "a\0b", "\ud800", "\udc00x", "'", '"', "\\", "%"), // what most often does harm
   fc.constantFrom(...METACHARACTERS),
   fc.array(fc.constantFrom(...METACHARACTERS), { maxLength: 8 }).map((parts) => parts.join("")),
   utf16, // with halves of surrogate pairs, which JSON.stringify writes as escapes
@@ -179,8 +191,13 @@ const jsonText: fc.Arbitrary<string> = fc.oneof(
   { weight: 1, arbitrary: nested },
 );
 
-/** The members of a request, as text. */
-function fields(name: string, known: Known, trusted: boolean): fc.Arbitrary<[string, string][]> {
+/** The members of a request, as text; with at least one that is spoiled, or seldom with any. */
+function fields(
+  name: string,
+  known: Known,
+  trusted: boolean,
+  spoil: boolean,
+): fc.Arbitrary<[string, string][]> {
   const goodValues: Record<string, unknown[]> = {
     video_id: [known.video, known.video, trusted ? known.video.toUpperCase() : known.otherVideo],
     database_name: ["layout", "captions", "a-_9"],
@@ -204,12 +221,10 @@ function fields(name: string, known: Known, trusted: boolean): fc.Arbitrary<[str
     fc.constantFrom(...Object.keys(goodValues)),
     hostileString,
   );
+  const spoiled = fc.array(fc.tuple(fc.nat(9), jsonText), { minLength: 1, maxLength: 2 });
   return fc.record({
     good: fc.tuple(...good).map((members) => members.filter((member) => member !== null)),
-    spoiled: mostly<[number, string][]>(
-      [],
-      fc.array(fc.tuple(fc.nat(9), jsonText), { minLength: 1, maxLength: 3 }),
-    ),
+    spoiled: spoil ? spoiled : mostly<[number, string][]>([], spoiled),
     missing: fc.oneof({ weight: 9, arbitrary: fc.constant(-1) }, {
       weight: 1,
       arbitrary: fc.nat(9),
@@ -225,9 +240,7 @@ function fields(name: string, known: Known, trusted: boolean): fc.Arbitrary<[str
 
 /** The bytes of a body, of whose members some are good. */
 function body(fields: fc.Arbitrary<[string, string][]>): fc.Arbitrary<Uint8Array<ArrayBuffer>> {
-  const good = fields.map((members) =>
-    `{${members.map(([key, text]) => `${JSON.stringify(key)}:${text}`).join(",")}}`
-  );
+  const good = fields.map(asObject);
   return fc.oneof(
     { weight: 24, arbitrary: good.map(utf8) },
     {
@@ -267,6 +280,10 @@ function body(fields: fc.Arbitrary<[string, string][]>): fc.Arbitrary<Uint8Array
     },
     { weight: 1, arbitrary: hostileString.map(utf8) },
   );
+}
+
+function asObject(members: [string, string][]): string {
+  return `{${members.map(([key, text]) => `${JSON.stringify(key)}:${text}`).join(",")}}`;
 }
 
 function utf8(text: string): Uint8Array<ArrayBuffer> {
@@ -318,10 +335,23 @@ function content(body: fc.Arbitrary<Uint8Array<ArrayBuffer>>) {
   }));
 }
 
+interface Credentials {
+  /** With the secret key. */
+  trusted: boolean;
+  apikey?: string;
+  authorization?: string;
+}
+
+function goodCredentials({ secretKey, publishableKey, token }: Known): fc.Arbitrary<Credentials> {
+  return fc.constantFrom<Credentials>(
+    { trusted: true, apikey: secretKey },
+    { trusted: false, apikey: publishableKey, authorization: `Bearer ${token}` },
+  );
+}
+
 /** Good credentials, spoiled ones, and none. */
-function credentials({ secretKey, publishableKey, token }: Known) {
-  const server = { trusted: true, apikey: secretKey };
-  const user = { trusted: false, apikey: publishableKey, authorization: `Bearer ${token}` };
+function credentials(known: Known): fc.Arbitrary<Credentials> {
+  const { secretKey, publishableKey, token } = known;
   const tampered = fc.tuple(fc.nat(token.length - 2), fc.constantFrom(..."Aa0-_.=")).map(
     ([at, character]) =>
       `Bearer ${token.slice(0, at)}${token[at] === character ? "B" : character}${
@@ -341,28 +371,22 @@ function credentials({ secretKey, publishableKey, token }: Known) {
     ),
     fc.constant(`Bearer ${"x".repeat(8000)}`),
   );
-  const untrusted = (headers: Record<string, string>) => ({ trusted: false, ...headers });
+  const spoiled: fc.Arbitrary<Omit<Credentials, "trusted">> = fc.oneof(
+    fc.constantFrom({}, { apikey: publishableKey }),
+    headerValue.map((apikey) => ({ apikey })),
+    authorization.map((authorization) => ({ authorization })),
+    authorization.map((authorization) => ({ apikey: publishableKey, authorization })),
+  );
   return fc.oneof(
-    { weight: 8, arbitrary: fc.constant<Credentials>(server) },
-    { weight: 8, arbitrary: fc.constant<Credentials>(user) },
-    { weight: 1, arbitrary: fc.constant<Credentials>(untrusted({})) },
-    { weight: 1, arbitrary: fc.constant<Credentials>(untrusted({ apikey: publishableKey })) },
-    { weight: 1, arbitrary: headerValue.map((apikey): Credentials => untrusted({ apikey })) },
+    { weight: 8, arbitrary: goodCredentials(known) },
+    { weight: 2, arbitrary: spoiled.map((headers) => ({ trusted: false, ...headers })) },
     {
       weight: 1,
-      arbitrary: authorization.map((authorization): Credentials => untrusted({ authorization })),
-    },
-    {
-      weight: 1,
-      arbitrary: authorization.map((authorization): Credentials =>
-        untrusted({ apikey: publishableKey, authorization })
-      ),
-    },
-    {
-      weight: 1,
-      arbitrary: authorization.map((authorization): Credentials => ({ ...server, authorization })),
+      arbitrary: authorization.map((authorization) => ({
+        trusted: true,
+        apikey: secretKey,
+        authorization,
+      })),
     },
   );
 }
-
-type Credentials = { trusted: boolean; apikey?: string; authorization?: string };
