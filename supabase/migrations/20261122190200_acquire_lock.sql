@@ -109,8 +109,9 @@ create function holdfast.acquire_lock(
   p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl_seconds integer,
   p_take_over boolean
 ) returns json
--- UTC, because json shows a timestamptz in the session's time zone
-language plpgsql security definer set search_path = '' set timezone = 'UTC'
+-- UTC, because json shows a timestamptz in the session's time zone. No sequential scans, because each session keeps the
+-- plans that it made first, and while a table is small a scan of it looks cheap; a lock is found by its key alone.
+language plpgsql security definer set search_path = '' set timezone = 'UTC' set enable_seqscan = off
 as $$
 declare
   v_server constant boolean := current_setting('role') = 'service_role' or holdfast.caller_is_server();
@@ -135,14 +136,19 @@ begin
     select v.tenant_id, s.fencing_token, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at, s.last_activity_at,
       s.lock_expires_at, s.server_version, s.wasabi_version, s.wasabi_synced_at, h.end_reason, h.ended_at
     into v_seen
-    from public.videos v
+    from (
+      select v.id, v.tenant_id
+      from public.videos v
+      where v.id = p_video_id
+        and (v_server or exists (
+          select from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
+        ))
+      -- a fence: no plan may look at the lock of a video before it is known to be the caller's
+      offset 0
+    ) as v
     left join public.video_database_state s on s.video_id = v.id and s.database_name = p_database_name
     left join public.video_database_lock_history h
-      on h.video_id = v.id and h.database_name = p_database_name and h.lock_id = p_lock_id
-    where v.id = p_video_id
-      and (v_server or exists (
-        select from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
-      ));
+      on h.video_id = v.id and h.database_name = p_database_name and h.lock_id = p_lock_id;
     v_now := clock_timestamp();
 
     if (

@@ -6,7 +6,7 @@
 
 create function holdfast.assert_lock_held(p_video_id uuid, p_database_name text, p_fencing_token bigint)
 returns void
-language plpgsql security definer set search_path = '' set timezone = 'UTC'
+language plpgsql security definer set search_path = '' set timezone = 'UTC' set enable_seqscan = off
 as $$
 declare
   v_server constant boolean := holdfast.caller_is_server();

@@ -44,8 +44,8 @@ const MUTATIONS: [what: string, migration: string, from: string, to: string, tes
   [
     "an ended lock_id is granted anew",
     ACQUIRE,
-    "h.lock_id = p_lock_id\n    where",
-    "false\n    where",
+    "and h.lock_id = p_lock_id;\n    v_now",
+    "and false;\n    v_now",
     "lock_acquire",
   ],
   [
