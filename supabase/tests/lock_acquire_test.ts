@@ -265,6 +265,8 @@ Deno.test("P10 a refusal takes no row lock and writes no WAL", async () => {
     );
     return row?.["QUERY PLAN"][0].Plan["WAL Bytes"];
   };
+  // the first read of a page may tidy it up, after whatever was there before
+  await explain("worker-2");
   assertEquals(await explain("worker-2"), 0);
   await release(tenant.server, { ...layout(tenant), ...W1 });
   assertGreater(await explain("worker-2"), 0, "a grant does write: the measure works");
