@@ -20,6 +20,9 @@ create table bench.bare (
   primary key (video_id, database_name)
 ) with (fillfactor = 70);
 
+-- A history like Holdfast's, its two indexes included, for the same limit with a history.
+create table bench.history (like public.video_database_lock_history including indexes);
+
 -- (b) The table that ShedLock documents for PostgreSQL, with room for HOT updates like the others.
 create table bench.shedlock (
   name text not null primary key,
@@ -58,5 +61,19 @@ begin
   select id, 'layout', tenant from bench.video where n >= first;
   insert into bench.shedlock (name, lock_until, locked_at, locked_by)
   select id || '/layout', now(), now(), '' from bench.video where n >= first;
+end;
+$$;
+
+-- A past, as every installation has one after its first hour: on an empty table the planner chooses to read all of it,
+-- and a connection keeps that plan while the table fills.
+create procedure bench.add_past(leases integer)
+language plpgsql
+as $$
+begin
+  insert into public.video_database_lock_history
+  select gen_random_uuid(), 'layout', gen_random_uuid(), '00000000-0000-4000-8000-0000000000be', 'worker-3', 'server',
+    n, now() - n * interval '1 minute', now() - n * interval '1 minute' + interval '30 s', 'released'
+  from generate_series(1, leases) as n;
+  insert into bench.history select * from public.video_database_lock_history;
 end;
 $$;

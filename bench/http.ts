@@ -3,6 +3,7 @@ import { runEdgeFunctions } from "../local/edge_functions.ts";
 import { type Stack, startStack } from "../local/stack.ts";
 import { connect } from "./lab.ts";
 import type { Answer, Task } from "./http_client.ts";
+import { ours, whole } from "./ours.ts";
 import { type Cell, median, quantile, ratioGoal, type Section } from "./report.ts";
 
 /** How much to measure. */
@@ -37,10 +38,10 @@ export async function http(
   size: HttpSize,
   onProgress: (message: string) => void,
 ): Promise<Section> {
-  await using started = new AsyncDisposableStack();
+  await using started = ours();
   const project = await projectWithTwoCalls();
   started.defer(() => Deno.remove(project, { recursive: true }));
-  const stack = await startStack({ project });
+  const stack = await whole(startStack({ project }));
   started.defer(() => stack.stop());
   const videos = await prepare(stack, Math.max(...size.clients));
   const client = new Worker(new URL("./http_client.ts", import.meta.url), { type: "module" });

@@ -5,6 +5,7 @@ import { authSchema } from "../local/auth_api.ts";
 import { migrate } from "../local/migrate.ts";
 import { startPostgres } from "../local/postgres.ts";
 import { prepareDatabase } from "../local/prepare_database.ts";
+import { ours, whole } from "./ours.ts";
 
 /** A PostgreSQL with the project's migrations and nothing else on it, for one measurement. */
 export interface Lab extends AsyncDisposable {
@@ -38,7 +39,16 @@ export const APPLICATION = "bench-load";
  * @returns The lab. Disposing of it stops the server and removes its data.
  */
 export async function startLab({ videos }: { videos: number }): Promise<Lab> {
-  await using started = new AsyncDisposableStack();
+  const started = ours();
+  try {
+    return await whole(start(started, videos));
+  } catch (error) {
+    await started.disposeAsync();
+    throw error;
+  }
+}
+
+async function start(started: AsyncDisposableStack, videos: number): Promise<Lab> {
   const folder = await Deno.makeTempDir({ prefix: "holdfast-bench-" });
   started.defer(() => Deno.remove(folder, { recursive: true }));
   const directory = join(folder, "postgres");
@@ -59,11 +69,11 @@ export async function startLab({ videos }: { videos: number }): Promise<Lab> {
   started.defer(() => admin.end());
   await sql.query(await Deno.readTextFile(new URL("./competitors.sql", import.meta.url)));
   await sql.query("call bench.add_videos($1)", [videos]);
+  await sql.query("call bench.add_past(10000)");
   await admin.query("vacuum analyze");
   await admin.query("checkpoint");
 
   const pid = (await Deno.readTextFile(join(directory, "postmaster.pid"))).split("\n")[0]!;
-  const all = started.move();
   return {
     port: server.port,
     url,
@@ -76,7 +86,7 @@ export async function startLab({ videos }: { videos: number }): Promise<Lab> {
       return rows[0].version;
     },
     cpuSeconds: () => cpuSeconds(admin, pid),
-    [Symbol.asyncDispose]: () => all.disposeAsync(),
+    [Symbol.asyncDispose]: () => started.disposeAsync(),
   };
 }
 

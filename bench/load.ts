@@ -192,6 +192,8 @@ async function inProcess(
   const url = new URL(lab.url);
   url.port = String(port);
   const options = startupOptions(settings);
+  const cpu = () => port === lab.port ? lab.cpuSeconds() : Promise.resolve(null);
+  const before = await cpu();
   const connections = await Promise.all(
     Array.from({ length: clients }, async () => {
       const client = new pg.Client({
@@ -206,8 +208,6 @@ async function inProcess(
   );
   const latencies = emptyLatencies(workload);
   let count = 0;
-  const cpu = () => port === lab.port ? lab.cpuSeconds() : Promise.resolve(null);
-  const before = await cpu();
   const start = performance.now();
   const end = seconds ? start + seconds * 1000 : Infinity;
   try {

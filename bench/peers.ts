@@ -2,6 +2,7 @@ import { join } from "node:path";
 // @ts-types="@types/pg"
 import pg from "pg";
 import { connect, type Lab } from "./lab.ts";
+import { ours } from "./ours.ts";
 import { type Cell, median, quantile, type Section } from "./report.ts";
 
 /** How much to measure. */
@@ -50,7 +51,7 @@ export async function peers(
   size: PeersSize,
   onProgress: (message: string) => void,
 ): Promise<Section> {
-  await using started = new AsyncDisposableStack();
+  await using started = ours();
   const leftOut: string[] = [];
   const versions: string[] = [];
   const running: Peer[] = [

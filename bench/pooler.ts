@@ -3,6 +3,7 @@ import { join } from "node:path";
 import pg from "pg";
 import { type Lab } from "./lab.ts";
 import { type LoadGenerator } from "./load.ts";
+import { ours } from "./ours.ts";
 import { end, freePorts, until, version, which } from "./peers.ts";
 import { median, type Section } from "./report.ts";
 import { sqlCore, type SqlCoreResult, type SqlCoreSize } from "./sql_core.ts";
@@ -52,7 +53,8 @@ export async function pooler(
     return section;
   }
   section.notes.push(`${await version(path)}, 20 server connections.`);
-  await using bouncer = await startPgBouncer(lab, path);
+  await using started = ours();
+  const bouncer = await startPgBouncer(started, lab, path);
 
   onProgress(`${size.races} races of ${size.racers} through the pooler`);
   const advisory = await advisoryLocksHeldByTwo(bouncer.url);
@@ -189,13 +191,16 @@ async function advisoryLocksHeldByTwo(url: string): Promise<number> {
   return holders;
 }
 
-interface PgBouncer extends AsyncDisposable {
+interface PgBouncer {
   port: number;
   url: string;
 }
 
-async function startPgBouncer(lab: Lab, path: string): Promise<PgBouncer> {
-  await using started = new AsyncDisposableStack();
+async function startPgBouncer(
+  started: AsyncDisposableStack,
+  lab: Lab,
+  path: string,
+): Promise<PgBouncer> {
   const folder = await Deno.makeTempDir({ prefix: "holdfast-bench-pooler-" });
   started.defer(() => Deno.remove(folder, { recursive: true }));
   const [port] = freePorts(1);
@@ -234,6 +239,5 @@ ignore_startup_parameters = extra_float_digits, options
     await client.connect();
     await client.end();
   }, process);
-  const all = started.move();
-  return { port: port!, url, [Symbol.asyncDispose]: () => all.disposeAsync() };
+  return { port: port!, url };
 }
