@@ -3,8 +3,8 @@ import postgres from "postgres";
 import { dbUrl, sql } from "./stack.ts";
 
 /**
- * Lets callers start together: holds the table of the locks, sets them all off, waits until several stand before it
- * in the database, and lets go.
+ * Lets callers meet where it is tightest: holds the table of the locks against writes, sets them all off, waits until
+ * several have read that the lock is free and stand before their write, and lets go.
  *
  * @param callers How many.
  * @param call Makes one call; its number is 0 and up.
@@ -16,7 +16,7 @@ export async function atOneBarrier<T>(
 ): Promise<T[]> {
   await using gate = openSession();
   await gate.run`begin`;
-  await gate.run`lock table public.video_database_state in access exclusive mode`;
+  await gate.run`lock table public.video_database_state in exclusive mode`;
   const calls = Promise.all(Array.from({ length: callers }, (_, i) => call(i)));
   // the Data API's pool bounds how many get as far as the database at the same time
   await until(async () => await waiting() >= Math.min(callers, 5));
