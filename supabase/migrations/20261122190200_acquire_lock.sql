@@ -127,7 +127,6 @@ declare
   v_mine boolean;
   v_ended_at timestamptz;
   v_end_reason text;
-  v_header text;
 begin
   if v_holder is null and not v_server then
     perform holdfast.refuse('NOT_AUTHENTICATED');
@@ -174,7 +173,7 @@ begin
       perform holdfast.refuse('VIDEO_NOT_FOUND');
     end if;
     -- for the log of the function that called; who gets it may see the video
-    v_header := set_config('response.headers', '[{"x-tenant-id":"' || v_seen.tenant_id || '"}]', true);
+    perform set_config('response.headers', '[{"x-tenant-id":"' || v_seen.tenant_id || '"}]', true);
 
     v_held := v_seen.lock_expires_at > v_now is true;
     v_mine := v_seen.lock_holder_user_id = v_holder and v_seen.lock_type = v_type;

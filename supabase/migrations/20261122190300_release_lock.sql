@@ -31,7 +31,6 @@ declare
   v_ended public.video_database_lock_history;
   v_now timestamptz;
   v_reason text;
-  v_header text;
 begin
   if v_user is null and not v_server then
     perform holdfast.refuse('NOT_AUTHENTICATED');
@@ -102,7 +101,7 @@ begin
         v_old.fencing_token, v_old.locked_at, least(v_old.lock_expires_at, v_now), v_reason
       );
       -- for the log of the function that called
-      v_header := set_config('response.headers', '[{"x-tenant-id":"' || v_old.tenant_id || '"}]', true);
+      perform set_config('response.headers', '[{"x-tenant-id":"' || v_old.tenant_id || '"}]', true);
       if v_reason = 'expired' then
         return json_build_object('released', false, 'reason', 'expired', 'holder', null);
       end if;
@@ -125,7 +124,7 @@ begin
     where h.video_id = p_video_id and h.database_name = p_database_name and h.lock_id = p_lock_id
       and h.lock_type = v_type and (v_server or h.lock_holder_user_id = v_holder);
     if v_ended.end_reason = 'released' then
-      v_header := set_config('response.headers', '[{"x-tenant-id":"' || v_ended.tenant_id || '"}]', true);
+      perform set_config('response.headers', '[{"x-tenant-id":"' || v_ended.tenant_id || '"}]', true);
       return json_build_object('released', true, 'lock', row(
         p_video_id, p_database_name, p_lock_id, v_ended.lock_holder_user_id, v_ended.lock_type, v_ended.fencing_token,
         v_ended.locked_at, v_ended.ended_at
@@ -148,7 +147,7 @@ begin
     v_old := null;
     v_tenant_id := v_ended.tenant_id;
   end if;
-  v_header := set_config('response.headers', '[{"x-tenant-id":"' || v_tenant_id || '"}]', true);
+  perform set_config('response.headers', '[{"x-tenant-id":"' || v_tenant_id || '"}]', true);
   v_now := clock_timestamp();
   return json_build_object(
     'released', false,

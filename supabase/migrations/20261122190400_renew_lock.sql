@@ -14,7 +14,6 @@ declare
   v_seen public.video_database_state;
   v_tenant_id uuid;
   v_reason text;
-  v_header text;
   v_now timestamptz;
 begin
   if v_user is null and not v_server then
@@ -44,7 +43,7 @@ begin
     perform holdfast.refuse('VIDEO_NOT_FOUND');
   end if;
   -- for the log of the function that called
-  v_header := set_config('response.headers', '[{"x-tenant-id":"' || v_tenant_id || '"}]', true);
+  perform set_config('response.headers', '[{"x-tenant-id":"' || v_tenant_id || '"}]', true);
 
   -- Renewal has to judge the expiry after it has the row (P3): it may have waited for a guarded write, and a lease
   -- that ran out meanwhile must stay lost. So it locks first, and only what is the caller's own.
