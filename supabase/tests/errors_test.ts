@@ -9,7 +9,16 @@ import {
 } from "@std/assert";
 import { ERRORS } from "../functions/_shared/errors.ts";
 import { passOnTo, serveDataApi, serveFunction } from "./support/own_function.ts";
-import { type Answer, client, invoke, publishableKey, secretKey, url } from "./support/stack.ts";
+import {
+  type Answer,
+  client,
+  invoke,
+  publishableKey,
+  secretKey,
+  sql,
+  url,
+} from "./support/stack.ts";
+import { canSign, signedToken } from "./support/authority.ts";
 import { newTenant, type Tenant, user } from "./support/tenant.ts";
 
 const FUNCTIONS = ["lock-acquire", "lock-renew", "lock-release"];
@@ -195,6 +204,25 @@ Deno.test("NOT_AUTHENTICATED: no credentials, the public key alone, and wrong on
     }
   }
   assertEquals(await tenant.state(), undefined);
+});
+
+const othersTokens = await canSign();
+Deno.test({
+  name:
+    "NOT_AUTHENTICATED: a valid token whose subject is no user id, as of a third-party sign-in" +
+    (othersTokens ? "" : ", NOT SHOWN: it needs SUPABASE_JWT_SECRET, and a stack that believes it"),
+  ignore: !othersTokens,
+  async fn() {
+    await using tenant = await newTenant();
+    const authorization = `Bearer ${await signedToken("auth0|5f7c8ec7c33c6c004bbafe82", 3600)}`;
+    for (const name of FUNCTIONS) {
+      const answer = await post(name, {
+        body: JSON.stringify(valid(tenant)),
+        headers: { apikey: publishableKey, authorization },
+      });
+      assertError(answer, "NOT_AUTHENTICATED", name);
+    }
+  },
 });
 
 Deno.test("FORBIDDEN: a user cannot act in another's name", async () => {
@@ -387,15 +415,24 @@ Deno.test("CORS: a browser on another origin may call, and read answers and erro
   }
 });
 
-Deno.test("P2 an acquire is exactly one call to the Data API, granted or refused", async () => {
+Deno.test("P2 an acquire is exactly one call to the Data API and one SQL statement, granted or refused", async () => {
   await using tenant = await newTenant();
   await using api = serveDataApi(passOnTo(url));
   await using own = await serveFunction("lock-acquire", api.url);
   const body = { video_id: tenant.video, database_name: "layout", lock_holder_user_id: "worker-1" };
+  // statements as clients sent them, counted by the database
+  const statements = async () => {
+    const [row] = await sql<{ calls: number }[]>`
+      select coalesce(sum(calls), 0)::integer as calls from extensions.pg_stat_statements
+      where query like ${"%acquire_lock%"}`;
+    return row!.calls;
+  };
+  const before = await statements();
   const granted = await post("lock-acquire", { base: own.url, body: JSON.stringify(body) });
   const refused = await post("lock-acquire", { base: own.url, body: JSON.stringify(body) });
   assertEquals([granted.body.acquired, refused.body.acquired], [true, false]);
   assertEquals(api.calls, ["POST /rest/v1/rpc/acquire_lock", "POST /rest/v1/rpc/acquire_lock"]);
+  assertEquals(await statements() - before, 2);
 });
 
 Deno.test("P8 a function passes on its caller's credentials as they are, and adds none", async () => {

@@ -100,7 +100,10 @@ function refusal(status: number, error: DataApiError): RequestError {
   if (code === "PT500") {
     return new RequestError("INTERNAL_ERROR", { ...own, details: error.details ?? "" });
   }
-  if (status === 401) return new RequestError("NOT_AUTHENTICATED", { cause: error });
+  // All arguments are checked, so this is auth.uid(): a valid token whose subject is no UUID names no user of this project.
+  if (status === 401 || code === "22P02") {
+    return new RequestError("NOT_AUTHENTICATED", { cause: error });
+  }
   if (status === 403) return new RequestError("FORBIDDEN", { cause: error });
   // status 0: no answer at all. No code: something between here and the Data API answered.
   const unavailable = status === 0 || NOT_NOW.test(code) ||
