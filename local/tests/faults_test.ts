@@ -222,8 +222,8 @@ Deno.test("a caller who hangs up does not keep the function waiting for the data
     hangUp.abort();
     assertEquals(await waiting, "hung up");
     await until(() => functionLog.length > lines);
-    const { function: name, status, ms } = functionLog.at(-1)!;
-    assertEquals([name, status], ["lock-renew", 503]);
+    const { function: name, outcome, ms } = functionLog.at(-1)!;
+    assertEquals([name, outcome], ["lock-renew", "CALLER_GONE"]);
     assertLess(ms as number, 3000);
   } finally {
     await gate`rollback`;

@@ -44,6 +44,8 @@ export function lockFunction(definition: LockFunction): (request: Request) => Pr
         : Response.json(await decide(definition, request, entry));
     } catch (error) {
       response = errorResponse(error, entry);
+      // nobody gets this answer, and it is no sign of a database in trouble
+      if (request.signal.aborted) entry.outcome = "CALLER_GONE";
     }
     for (const [name, value] of Object.entries(HEADERS)) response.headers.set(name, value);
     response.headers.set("x-request-id", requestId);
