@@ -130,26 +130,28 @@ create function public.require_lock() returns trigger
 language plpgsql security invoker set search_path = ''
 as $$
 declare
+  v_video constant text := coalesce(tg_argv[0], 'video_id');
+  v_database constant text := coalesce(tg_argv[1], 'database_name');
   v_rows constant jsonb[] := array_remove(array[
     case when tg_op <> 'DELETE' then to_jsonb(new) end,
     case when tg_op <> 'INSERT' then to_jsonb(old) end
   ], null);
-  v_row jsonb;
   v_column text;
+  v_row jsonb;
   v_token text;
-  v_checked jsonb;
   v_lock jsonb;
+  v_checked jsonb;
 begin
-  if tg_nargs not between 2 and 3 then
+  if tg_nargs > 3 then
     raise exception using errcode = 'invalid_parameter_value',
-      message = format('Trigger %I of %I.%I: require_lock() takes two or three arguments', tg_name, tg_table_schema, tg_table_name),
-      detail = 'The columns of the video, of the database and, if the table has one, of the fencing token.',
-      hint = 'Where no column has the database''s name, give the name itself after an equals sign: require_lock(''video_id'', ''=captions'').';
+      message = format('Trigger %I of %I.%I: require_lock() takes three arguments at most', tg_name, tg_table_schema, tg_table_name),
+      detail = 'The columns of the video, of the database and, if the table has one, of the fencing token.';
   end if;
-  foreach v_column in array tg_argv loop
-    if not v_rows[1] ? v_column and v_column not like '=%' then
+  foreach v_column in array array_remove(array[v_video, v_database, tg_argv[2]], null) loop
+    if not v_rows[1] ? v_column and (v_column <> v_database or v_column not like '=%') then
       raise exception using errcode = 'undefined_column',
-        message = format('Trigger %I of %I.%I: there is no column %I', tg_name, tg_table_schema, tg_table_name, v_column);
+        message = format('Trigger %I of %I.%I: there is no column %I', tg_name, tg_table_schema, tg_table_name, v_column),
+        hint = 'Where no column has the database''s name, give the name itself after an equals sign: require_lock(''video_id'', ''=captions'').';
     end if;
   end loop;
 
@@ -166,8 +168,7 @@ begin
   -- A row that moves from one lock to another is a write under both.
   foreach v_row in array v_rows loop
     v_lock := jsonb_build_array(
-      v_row ->> tg_argv[0],
-      case when tg_argv[1] like '=%' then substr(tg_argv[1], 2) else v_row ->> tg_argv[1] end
+      v_row ->> v_video, case when v_database like '=%' then substr(v_database, 2) else v_row ->> v_database end
     );
     if v_lock is distinct from v_checked
       and (tg_op <> 'DELETE' or holdfast.video_exists((v_lock ->> 0)::uuid))
@@ -187,8 +188,8 @@ comment on function public.require_lock() is
     before insert or update or delete on public.captions
     for each row execute function public.require_lock(''video_id'', ''database_name'', ''fencing_token'');
 
-Arguments: the names of the columns of the video (uuid), the database (text; or the database''s own name after an equals
-sign, ''=captions'') and, optionally, the token (bigint). Without a token column, and for every delete, the token comes
+Arguments: the names of the columns of the video (uuid, default video_id), of the database (text, default database_name; or
+the database''s own name after an equals sign, ''=captions'') and, optionally, of the token (bigint). Without a token column, and for every delete, the token comes
 from the request header x-fencing-token. Rows of a video that is deleted go with it, without a token.
 
 Raises what assert_lock_held() raises, and PT400 where the header is not a number.';

@@ -291,10 +291,37 @@ Deno.test("require_lock with columns: of the database and of the token", async (
   }
 });
 
-Deno.test("require_lock refuses a trigger that names no column of the table, or too few", async () => {
+Deno.test("require_lock without arguments takes the columns video_id and database_name", async () => {
+  await using tenant = await newTenant();
+  await sql.unsafe(`
+    create table public.guarded_rows (video_id uuid, database_name text);
+    create trigger guarded_rows_require_lock before insert on public.guarded_rows
+      for each row execute function public.require_lock()`);
+  try {
+    const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
+    await using owner = openSession();
+    const put = () =>
+      owner.run`insert into public.guarded_rows values (${tenant.video}, 'captions')`
+        .then(() => null, (error) => error.code);
+    assertEquals(await put(), "PT412");
+    const headers = `{"x-fencing-token":"${lock!.fencing_token}"}`;
+    await owner.run`select set_config('request.headers', ${headers}, false)`;
+    assertEquals(await put(), null);
+  } finally {
+    await sql`drop table public.guarded_rows`;
+  }
+});
+
+Deno.test("require_lock refuses a trigger that names no column of the table, or too many", async () => {
   await using tenant = await newTenant();
   for (
-    const args of ["'video'", "'video', 'no_such_column'", "'video', '=captions', 'token', 'more'"]
+    const args of [
+      "",
+      "'video'",
+      "'video', 'no_such_column'",
+      "'video', '=captions', '=7'",
+      "'video', '=captions', 'token', 'more'",
+    ]
   ) {
     await sql.unsafe(`
       create table public.guarded_rows (video uuid, token bigint);
