@@ -39,7 +39,7 @@ export async function http(
   onProgress: (message: string) => void,
 ): Promise<Section> {
   await using started = ours();
-  const project = await projectWithTwoCalls();
+  const project = await projectForBench();
   started.defer(() => Deno.remove(project, { recursive: true }));
   const stack = await whole(startStack({ project }));
   started.defer(() => stack.stop());
@@ -133,6 +133,12 @@ export async function http(
         of(RPC),
         null,
       ),
+      ratioGoal(
+        `median of lock-acquire ÷ (rpc('acquire_lock') + a function that does nothing), ${at}`,
+        of(FUNCTION),
+        of(RPC).map((ms, i) => ms + of(EMPTY_FUNCTION)[i]!),
+        null,
+      ),
     ];
   });
   return {
@@ -191,6 +197,7 @@ const FUNCTION = "lock-acquire";
 const RPC = "rpc('acquire_lock')";
 const TWO_CALLS = "(c) by the caller";
 const TWO_CALLS_FUNCTION = "(c) in a function";
+const EMPTY_FUNCTION = "a function that does nothing";
 
 function competitorsOf(stack: Stack): Competitor[] {
   const headers = { apikey: stack.secretKey, "content-type": "application/json" };
@@ -249,6 +256,12 @@ function competitorsOf(stack: Stack): Competitor[] {
       release: (video) => [patch(video, NOBODY)],
       granted: ([answer]) => answer!.text.includes('"acquired":true'),
     },
+    {
+      name: EMPTY_FUNCTION,
+      grant: (video, worker) => [post(`/functions/v1/${EMPTY_SLUG}`, lock(video, worker))],
+      release: () => [],
+      granted: () => true,
+    },
   ];
 }
 
@@ -260,9 +273,10 @@ const NOBODY = {
 };
 
 const TWO_CALLS_SLUG = "bench-two-calls";
+const EMPTY_SLUG = "bench-empty";
 
-/** A copy of the project, with (c) as one more function beside the ones that there are. */
-async function projectWithTwoCalls(): Promise<string> {
+/** A copy of the project, with two functions more: (c), and one that does nothing. */
+async function projectForBench(): Promise<string> {
   const project = await Deno.makeTempDir({ prefix: "holdfast-bench-project-" });
   const root = join(import.meta.dirname!, "..", "supabase");
   const functions = join(project, "supabase", "functions");
@@ -272,6 +286,11 @@ async function projectWithTwoCalls(): Promise<string> {
   await Deno.copyFile(
     new URL("./two_calls_function.ts", import.meta.url),
     join(functions, TWO_CALLS_SLUG, "index.ts"),
+  );
+  await copy(join(root, "functions", "lock-acquire"), join(functions, EMPTY_SLUG));
+  await Deno.writeTextFile(
+    join(functions, EMPTY_SLUG, "index.ts"),
+    "Deno.serve(async (request) => Response.json(await request.json()));\n",
   );
   return project;
 }

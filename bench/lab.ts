@@ -22,8 +22,6 @@ export interface Lab extends AsyncDisposable {
   folder: string;
   /** CPU time that the server used until now, in seconds; `null` where the system does not tell. */
   cpuSeconds(): Promise<number | null>;
-  /** Of the server, such as "PostgreSQL 17.10". */
-  version(): Promise<string>;
 }
 
 const PASSWORD = "bench";
@@ -81,10 +79,6 @@ async function start(started: AsyncDisposableStack, videos: number): Promise<Lab
     sql,
     admin,
     folder,
-    async version() {
-      const { rows } = await admin.query("select split_part(version(), ' on ', 1) as version");
-      return rows[0].version;
-    },
     cpuSeconds: () => cpuSeconds(admin, pid),
     [Symbol.asyncDispose]: () => started.disposeAsync(),
   };

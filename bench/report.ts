@@ -52,6 +52,8 @@ export interface Section {
   leftOut: string[];
   /** Every number, for whoever wants to look closer. */
   raw: unknown;
+  /** When it was measured. */
+  date?: string;
   /** How long it took, in seconds. */
   seconds?: number;
 }
@@ -122,16 +124,20 @@ export function print(section: Section): void {
 /**
  * Writes what the benchmark found: `results.json` with every number, `results.md` with the tables, and the plots.
  *
- * @param folder Where to; made when needed. Plots of an earlier run are replaced.
+ * @param folder Where to; made when needed. Parts that did not run this time stay as they are, if the same kind of
+ * machine measured them: each says when that was.
  * @param environment Of which machine.
- * @param sections What was found.
+ * @param found What was found.
  */
 export async function write(
   folder: string,
   environment: Environment,
-  sections: Section[],
+  found: Section[],
 ): Promise<void> {
   await Deno.mkdir(folder, { recursive: true });
+  const before = await earlier(join(folder, "results.json"), environment);
+  const sections = [...before.filter((old) => found.every(({ id }) => id !== old.id)), ...found]
+    .sort((a, b) => a.title.localeCompare(b.title));
   const json = JSON.stringify(
     { environment, sections },
     (_, value) =>
@@ -141,8 +147,18 @@ export async function write(
   await Deno.writeTextFile(join(folder, "results.json"), json + "\n");
   await Deno.writeTextFile(join(folder, "results.md"), markdown(environment, sections));
   for (const plot of sections.flatMap(({ plots }) => plots)) {
-    const foot = `${environment.cpu} · ${environment.postgres} · ${environment.date}`;
+    const { date } = sections.find(({ plots }) => plots.includes(plot))!;
+    const foot = `${environment.cpu} · PostgreSQL ${environment.postgres} · ${date}`;
     await Deno.writeTextFile(join(folder, `${plot.file}.svg`), svg(plot, foot));
+  }
+}
+
+async function earlier(file: string, { cpu, memory }: Environment): Promise<Section[]> {
+  try {
+    const { environment, sections } = JSON.parse(await Deno.readTextFile(file));
+    return environment.cpu === cpu && environment.memory === memory ? sections : [];
+  } catch {
+    return []; // there is none, or it is of another form
   }
 }
 
@@ -165,7 +181,13 @@ function markdown(environment: Environment, sections: Section[]): string {
     ),
   ];
   for (const section of sections) {
-    lines.push("", `## ${section.title}`, "");
+    lines.push(
+      "",
+      `## ${section.title}`,
+      "",
+      `Measured ${section.date}, in ${section.seconds} s.`,
+      "",
+    );
     lines.push(...section.notes.map((note) => `- ${note}`));
     for (const table of section.tables) {
       const numeric = table.columns.map((_, i) => table.rows.some((r) => typeof r[i] === "number"));

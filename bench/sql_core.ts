@@ -254,7 +254,7 @@ export async function sqlCore(
         } as SqlCoreResult]),
       );
       // reading for the first time tidies pages and remembers what it saw, which is no cost of the statement
-      for (const steps of Object.values(competitors)) {
+      for (const steps of seconds ? Object.values(competitors) : []) {
         const settings = SERVER;
         await run(lab, { init, steps }, { clients, statements: 20, settings, port, prepared });
       }
