@@ -109,9 +109,11 @@ create function holdfast.acquire_lock(
   p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl_seconds integer,
   p_take_over boolean
 ) returns json
--- UTC, because json shows a timestamptz in the session's time zone. No sequential scans, because each session keeps the
--- plans that it made first, and while a table is small a scan of it looks cheap; a lock is found by its key alone.
-language plpgsql security definer set search_path = '' set timezone = 'UTC' set enable_seqscan = off
+-- UTC, because json shows a timestamptz in the session's time zone. One plan for all calls, kept by each session, as a plan
+-- for the very arguments would be made anew each time (it can leave out what a server or a missing lock_id does not need,
+-- and so always looks cheaper); and no sequential scans in it, which look cheap while a table is small.
+language plpgsql security definer set search_path = '' set timezone = 'UTC'
+  set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_server constant boolean := current_setting('role') = 'service_role' or holdfast.caller_is_server();

@@ -17,7 +17,8 @@ comment on type holdfast.released_lock is
 create function holdfast.release_lock(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_lock_holder_user_id text, p_force boolean
 ) returns json
-language plpgsql security definer set search_path = '' set timezone = 'UTC' set enable_seqscan = off
+language plpgsql security definer set search_path = '' set timezone = 'UTC'
+  set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_server constant boolean := current_setting('role') = 'service_role' or holdfast.caller_is_server();

@@ -4,7 +4,8 @@
 create function holdfast.renew_lock(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_ttl_seconds integer, p_active boolean
 ) returns json
-language plpgsql security definer set search_path = '' set timezone = 'UTC' set enable_seqscan = off
+language plpgsql security definer set search_path = '' set timezone = 'UTC'
+  set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_server constant boolean := current_setting('role') = 'service_role' or holdfast.caller_is_server();

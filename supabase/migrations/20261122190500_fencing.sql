@@ -6,7 +6,8 @@
 
 create function holdfast.assert_lock_held(p_video_id uuid, p_database_name text, p_fencing_token bigint)
 returns void
-language plpgsql security definer set search_path = '' set timezone = 'UTC' set enable_seqscan = off
+language plpgsql security definer set search_path = '' set timezone = 'UTC'
+  set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
 declare
   v_server constant boolean := holdfast.caller_is_server();
