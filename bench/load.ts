@@ -131,7 +131,8 @@ async function pgbench(
       PGPORT: String(port),
       PGUSER: "postgres",
       PGPASSWORD: new URL(lab.url).password,
-      PGAPPNAME: APPLICATION,
+      // a pooler hands the name on to connections that outlive the run
+      ...(port === lab.port ? { PGAPPNAME: APPLICATION } : {}),
       PGOPTIONS: startupOptions(settings),
     },
     stdout: "piped",
@@ -198,7 +199,7 @@ async function inProcess(
     Array.from({ length: clients }, async () => {
       const client = new pg.Client({
         connectionString: url.href,
-        application_name: APPLICATION,
+        ...(port === lab.port ? { application_name: APPLICATION } : {}),
         ...(options ? { options } : {}),
       });
       client.on("error", () => {});

@@ -133,6 +133,7 @@ async function main(): Promise<void> {
   const unknown = wanted.find((name) => !parts[name]);
   if (unknown) throw new Error(`--only: there is no part ${unknown}\n\n${HELP}`);
 
+  const commit = await currentCommit();
   const sections: Section[] = [];
   for (const name of wanted) {
     const start = performance.now();
@@ -145,6 +146,7 @@ async function main(): Promise<void> {
       section = failed(name, error);
     }
     section.date = String(environment.date);
+    section.commit = commit;
     section.seconds = Math.round((performance.now() - start) / 100) / 10;
     print(section);
     console.log(`\n  took ${section.seconds} s`);
@@ -184,6 +186,23 @@ function number(text: string): number {
   const value = Number(text);
   if (!Number.isInteger(value) || value < 0) throw new Error(`${text} is no size\n\n${HELP}`);
   return value;
+}
+
+/** The commit that is measured; a `+` says that the checkout has changes of its own where it matters. */
+async function currentCommit(): Promise<string> {
+  const git = async (...args: string[]) => {
+    const { success, stdout } = await new Deno.Command("git", {
+      args: ["-C", import.meta.dirname!, ...args],
+      stderr: "null",
+    }).output();
+    return success ? new TextDecoder().decode(stdout).trim() : "";
+  };
+  try {
+    const changed = await git("status", "--porcelain", "--", "../supabase", "../local");
+    return (await git("rev-parse", "--short", "HEAD") || "unknown") + (changed ? "+" : "");
+  } catch {
+    return "unknown"; // no git here
+  }
 }
 
 /** Of the embedded PostgreSQL, as deno.json fixes it. */

@@ -54,6 +54,8 @@ export interface Section {
   raw: unknown;
   /** When it was measured. */
   date?: string;
+  /** Of which commit. */
+  commit?: string;
   /** How long it took, in seconds. */
   seconds?: number;
 }
@@ -185,7 +187,7 @@ function markdown(environment: Environment, sections: Section[]): string {
       "",
       `## ${section.title}`,
       "",
-      `Measured ${section.date}, in ${section.seconds} s.`,
+      `Measured ${section.date} at commit ${section.commit}, in ${section.seconds} s.`,
       "",
     );
     lines.push(...section.notes.map((note) => `- ${note}`));
