@@ -100,10 +100,10 @@ function refusal(status: number, error: DataApiError): RequestError {
   if (code === "PT500") {
     return new RequestError("INTERNAL_ERROR", { ...own, details: error.details ?? "" });
   }
-  // All arguments are checked, so this is auth.uid(): a valid token whose subject is no UUID names no user of this project.
-  if (status === 401 || code === "22P02") {
-    return new RequestError("NOT_AUTHENTICATED", { cause: error });
-  }
+  // No UUID of the arguments gets here unchecked, so it is the one that auth.uid() reads: a valid token, as of a third-party
+  // sign-in, whose subject names no user of this project.
+  const noUser = code === "22P02" && error.message?.includes("type uuid");
+  if (status === 401 || noUser) return new RequestError("NOT_AUTHENTICATED", { cause: error });
   if (status === 403) return new RequestError("FORBIDDEN", { cause: error });
   // status 0: no answer at all. No code: something between here and the Data API answered.
   const unavailable = status === 0 || NOT_NOW.test(code) ||
