@@ -105,6 +105,8 @@ async function cpuSeconds(admin: pg.Client, pid: string): Promise<number | null>
     if (rows[0].n === 0) break;
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
+  // a connection leaves the view a moment before its process ends
+  await new Promise((resolve) => setTimeout(resolve, 50));
   try {
     const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
     const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ").map(Number);

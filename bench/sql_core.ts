@@ -368,6 +368,12 @@ export function sqlCoreSection(results: SqlCoreResult[], judged = 8): Section {
         if8({ atMost: 1.15 }),
       ),
       ratioGoal(
+        `the same, (a) the limit ÷ (a) with a row of history, ${at}`,
+        a.perSecond,
+        history.perSecond,
+        null,
+      ),
+      ratioGoal(
         `the same, (a) with a row of history ÷ Holdfast, ${at}`,
         history.perSecond,
         own.perSecond,
