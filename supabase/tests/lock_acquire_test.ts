@@ -1,7 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertGreater, assertMatch } from "@std/assert";
 import { openSession } from "./support/race.ts";
 import { acquire, invoke, release, renew, sql } from "./support/stack.ts";
-import { newTenant, type Tenant } from "./support/tenant.ts";
+import { LOCK_COLUMNS, newTenant, type Tenant } from "./support/tenant.ts";
+import { WAYS_TO_END } from "./support/ways_to_end.ts";
 
 const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
 const W1 = { lock_holder_user_id: "worker-1" };
@@ -111,20 +112,7 @@ Deno.test("P5 the same acquire again gives the same grant while it is held", asy
 });
 
 Deno.test("P5 a lock_id whose acquisition has ended is refused, in whichever way it ended", async (t) => {
-  const ways: Record<string, (tenant: Tenant, lock_id: string) => Promise<unknown>> = {
-    released: (tenant, lock_id) => release(tenant.server, { ...layout(tenant), lock_id }),
-    force_released: (tenant) => release(tenant.server, { ...layout(tenant), force: true }),
-    expired: (tenant) => tenant.backdate(121),
-    "expired and cleared": async (tenant) => {
-      await tenant.backdate(121);
-      await sql`select public.release_expired_locks()`;
-    },
-    "expired and taken by another": async (tenant) => {
-      await tenant.backdate(121);
-      await acquire(tenant.server, { ...layout(tenant), ...W2 });
-    },
-  };
-  for (const [way, end] of Object.entries(ways)) {
+  for (const [way, end] of Object.entries(WAYS_TO_END)) {
     await t.step(way, async () => {
       await using tenant = await newTenant();
       const request = { ...layout(tenant), ...W1, lock_id: crypto.randomUUID() };
@@ -216,16 +204,7 @@ Deno.test("P4 near the end of bigint the last token is granted, and then the err
 Deno.test("P9 the database itself refuses half a lock", async () => {
   await using tenant = await newTenant();
   await acquire(tenant.server, { ...layout(tenant), ...W1 });
-  for (
-    const column of [
-      "lock_holder_user_id",
-      "lock_type",
-      "locked_at",
-      "last_activity_at",
-      "lock_id",
-      "lock_expires_at",
-    ]
-  ) {
+  for (const column of LOCK_COLUMNS) {
     const error = await sql`
       update public.video_database_state set ${sql(column)} = null where video_id = ${tenant.video}`
       .catch((error) => error);

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import { acquire, invoke, release, renew, sql } from "./support/stack.ts";
+import { acquire, invoke, renew } from "./support/stack.ts";
 import { newTenant, type Tenant, user } from "./support/tenant.ts";
+import { WAYS_TO_END } from "./support/ways_to_end.ts";
 
 const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
 const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 
 Deno.test("lock-renew moves the expiry to ttl_seconds from now, and keeps grant and token", async () => {
   await using tenant = await newTenant();
@@ -47,22 +47,7 @@ Deno.test("lock-renew with active: false keeps the lease and leaves last_activit
 });
 
 Deno.test("P7 a renewal that comes too late says how the lease was lost, and never revives it", async (t) => {
-  const ways: Record<string, (tenant: Tenant, lock_id: string) => Promise<unknown>> = {
-    released: (tenant, lock_id) => release(tenant.server, { ...layout(tenant), lock_id }),
-    force_released: (tenant) => release(tenant.server, { ...layout(tenant), force: true }),
-    expired: (tenant) => tenant.backdate(121),
-    "expired and cleared": async (tenant) => {
-      await tenant.backdate(121);
-      await sql`select public.release_expired_locks()`;
-    },
-    "expired and taken by another": async (tenant) => {
-      await tenant.backdate(121);
-      await acquire(tenant.server, { ...layout(tenant), ...W2 });
-    },
-    "force_released because its row was deleted": (tenant) =>
-      sql`delete from public.video_database_state where video_id = ${tenant.video}`,
-  };
-  for (const [way, end] of Object.entries(ways)) {
+  for (const [way, end] of Object.entries(WAYS_TO_END)) {
     await t.step(way, async () => {
       await using tenant = await newTenant();
       const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertGreater, assertNotEquals } from "@std/assert";
 import { atOneBarrier } from "./support/race.ts";
 import { acquire, invoke, release } from "./support/stack.ts";
-import { newTenant } from "./support/tenant.ts";
+import { LOCK_COLUMNS, newTenant } from "./support/tenant.ts";
 
 const A = { lock_holder_user_id: "process-a" };
 const B = { lock_holder_user_id: "process-b" };
@@ -87,16 +87,7 @@ Deno.test("seed scenario 2, lock release idempotence", async (t) => {
   });
   await t.step("NULL values set correctly", async () => {
     const state = await tenant.state();
-    for (
-      const column of [
-        "lock_holder_user_id",
-        "lock_type",
-        "locked_at",
-        "last_activity_at",
-        "lock_id",
-        "lock_expires_at",
-      ] as const
-    ) assertEquals(state?.[column], null, column);
+    for (const column of LOCK_COLUMNS) assertEquals(state?.[column], null, column);
   });
   await t.step("safe for use in exception handlers", async () => {
     const work = async () => {

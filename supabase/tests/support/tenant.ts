@@ -53,6 +53,16 @@ export interface StateRow {
   fencing_token: string;
 }
 
+/** The columns that are all set while a lock is held, and all NULL otherwise (P9). */
+export const LOCK_COLUMNS = [
+  "lock_holder_user_id",
+  "lock_type",
+  "locked_at",
+  "last_activity_at",
+  "lock_id",
+  "lock_expires_at",
+] as const satisfies (keyof StateRow)[];
+
 /** One entry of the history. */
 export interface HistoryRow {
   lock_id: string;
