@@ -1,3 +1,4 @@
+import { createWriteStream, type WriteStream } from "node:fs";
 import { join } from "node:path";
 import { authSchema, startAuthApi } from "./auth_api.ts";
 import { startDataApi } from "./data_api.ts";
@@ -106,6 +107,13 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   }
   proceed();
 
+  // A stream for each function: a write that waits for the disk would hold up the gateway, which is in this process.
+  const logStreams = new Map<string, WriteStream>();
+  started.defer(async () => {
+    for (const stream of logStreams.values()) {
+      await new Promise<void>((resolve) => stream.end(resolve));
+    }
+  });
   const functions = runEdgeFunctions({
     folder: join(supabase, "functions"),
     watch: options.watch ?? false,
@@ -119,7 +127,12 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
       SUPABASE_JWKS: JSON.stringify({ keys: [] }), // tokens are signed with a shared secret, which is no one's to know
     },
     onLog(name, line) {
-      Deno.writeTextFileSync(join(logs, `${name}.log`), line + "\n", { append: true });
+      let stream = logStreams.get(name);
+      if (!stream) {
+        stream = createWriteStream(join(logs, `${name}.log`), { flags: "a" });
+        logStreams.set(name, stream);
+      }
+      stream.write(line + "\n");
       options.onFunctionLog?.(name, line);
     },
   });
