@@ -141,9 +141,10 @@ begin
       select v.id, v.tenant_id
       from public.videos v
       where v.id = p_video_id
-        and (v_server or exists (
-          select from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
+        and (v_server or (
+          select true from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
         ))
+      -- not exists(): that may be planned as a hash of all memberships that the user has, or had
       -- a fence: no plan may look at the lock of a video before it is known to be the caller's
       offset 0
     ) as v

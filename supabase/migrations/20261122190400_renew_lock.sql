@@ -37,8 +37,8 @@ begin
   select v.tenant_id into v_tenant_id
   from public.videos v
   where v.id = p_video_id
-    and (v_server or exists (
-      select from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
+    and (v_server or (
+      select true from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
     ));
   if not found then
     perform holdfast.refuse('VIDEO_NOT_FOUND');

@@ -107,8 +107,8 @@ const MUTATIONS: [what: string, migration: string, from: string, to: string, tes
   [
     "any user may lock any video",
     ACQUIRE,
-    "and (v_server or exists (",
-    "and (true or exists (",
+    "and (v_server or (",
+    "and (true or (",
     "errors",
   ],
   [
