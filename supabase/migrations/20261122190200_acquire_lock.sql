@@ -122,6 +122,7 @@ declare
   v_type constant text := case when v_server then 'server' else 'client' end;
   v_ttl constant interval := make_interval(secs => p_ttl_seconds);
   v_seen record;
+  v_broken_rules text[];
   v_now timestamptz;
   v_lock_id uuid;
   v_token bigint;
@@ -130,9 +131,6 @@ declare
   v_ended_at timestamptz;
   v_end_reason text;
 begin
-  if v_holder is null and not v_server then
-    perform holdfast.refuse('NOT_AUTHENTICATED');
-  end if;
   loop
     select v.tenant_id, s.fencing_token, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at, s.last_activity_at,
       s.lock_expires_at, s.server_version, s.wasabi_version, s.wasabi_synced_at, h.end_reason, h.ended_at
@@ -144,8 +142,8 @@ begin
         and (v_server or (
           select true from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
         ))
-      -- not exists(): that may be planned as a hash of all memberships that the user has, or had
-      -- a fence: no plan may look at the lock of a video before it is known to be the caller's
+      -- no exists(): that may be planned as a hash of all memberships that the user has, or had. And a fence: no plan
+      -- may look at the lock of a video before it is known to be the caller's.
       offset 0
     ) as v
     left join public.video_database_state s on s.video_id = v.id and s.database_name = p_database_name
@@ -153,12 +151,15 @@ begin
       on h.video_id = v.id and h.database_name = p_database_name and h.lock_id = p_lock_id;
     v_now := clock_timestamp();
 
+    -- one expression for all that is usually right, as PostgreSQL sets up each one anew in every transaction
     if (
-      (v_seen.fencing_token is not null or p_database_name ~ '^[a-z][a-z0-9_-]{0,62}$')
-      and p_video_id is not null and p_ttl_seconds between 1 and 3600 and char_length(v_holder) between 1 and 255
-      and p_take_over is not null
+      v_seen.tenant_id is not null
+      and (v_seen.fencing_token is not null or p_database_name ~ '^[a-z][a-z0-9_-]{0,62}$')
+      and p_ttl_seconds between 1 and 3600 and char_length(v_holder) between 1 and 255
+      and coalesce(p_lock_holder_user_id = v_holder, true)
+      and p_take_over is not null and not (p_take_over and v_server)
     ) is not true then
-      perform holdfast.refuse_request(array[
+      v_broken_rules := array_remove(array[
         case when p_video_id is null then 'video_id is required' end,
         case when (p_database_name ~ '^[a-z][a-z0-9_-]{0,62}$') is not true
           then 'database_name must match ^[a-z][a-z0-9_-]{0,62}$' end,
@@ -167,69 +168,76 @@ begin
         case when (p_ttl_seconds between 1 and 3600) is not true
           then 'ttl_seconds must be an integer from 1 to 3600' end,
         case when p_take_over is null then 'take_over must be true or false' end
-      ]);
-    elsif p_lock_holder_user_id <> v_holder then
-      perform holdfast.refuse('FORBIDDEN', 'A user can acquire a lock only for themselves');
-    elsif v_server and p_take_over then
-      perform holdfast.refuse('FORBIDDEN', 'take_over is a user''s right over their own lease; a server releases by force');
-    elsif v_seen.tenant_id is null then
+      ], null);
+      if v_holder is null and not v_server then
+        perform holdfast.refuse('NOT_AUTHENTICATED');
+      elsif v_broken_rules <> '{}' then
+        perform holdfast.refuse_request(v_broken_rules);
+      elsif p_lock_holder_user_id <> v_holder then
+        perform holdfast.refuse('FORBIDDEN', 'A user can acquire a lock only for themselves');
+      elsif v_server and p_take_over then
+        perform holdfast.refuse('FORBIDDEN', 'take_over is a user''s right over their own lease; a server releases by force');
+      end if;
       perform holdfast.refuse('VIDEO_NOT_FOUND');
     end if;
     -- for the log of the function that called; who gets it may see the video
     perform set_config('response.headers', '[{"x-tenant-id":"' || v_seen.tenant_id || '"}]', true);
 
-    v_held := v_seen.lock_expires_at > v_now is true;
-    v_mine := v_seen.lock_holder_user_id = v_holder and v_seen.lock_type = v_type;
-    if p_lock_id is not null then
-      v_end_reason := v_seen.end_reason;
-      v_ended_at := v_seen.ended_at;
-      if v_seen.lock_id = p_lock_id then
-        if v_held and v_mine then
-          -- P5: the same acquire again, the same grant. The row does not keep the length that was asked for: it is the
-          -- time from the grant, or from the renewal that moved the expiry, to the expiry.
+    -- there is a lease on the row, or the acquisition has ended already
+    if v_seen.lock_id is not null or v_seen.end_reason is not null then
+      v_held := v_seen.lock_expires_at > v_now is true;
+      v_mine := v_seen.lock_holder_user_id = v_holder and v_seen.lock_type = v_type;
+      if p_lock_id is not null then
+        v_end_reason := v_seen.end_reason;
+        v_ended_at := v_seen.ended_at;
+        if v_seen.lock_id = p_lock_id then
+          if v_held and v_mine then
+            -- P5: the same acquire again, the same grant. The row does not keep the length that was asked for: it is the
+            -- time from the grant, or from the renewal that moved the expiry, to the expiry.
+            return json_build_object(
+              'acquired', true,
+              'lock', row(
+                p_video_id, p_database_name, p_lock_id, v_holder, v_type, v_seen.fencing_token, v_seen.locked_at,
+                v_seen.lock_expires_at,
+                least(3600, greatest(1, round(extract(epoch from v_seen.lock_expires_at - v_seen.last_activity_at))))
+              )::holdfast.lock,
+              'state', row(v_seen.server_version, v_seen.wasabi_version, v_seen.wasabi_synced_at)::holdfast.versions,
+              'server_time', v_now
+            );
+          elsif not v_held then
+            v_end_reason := 'expired';
+            v_ended_at := v_seen.lock_expires_at;
+          end if;
+        end if;
+        if v_end_reason is not null then
+          -- P5: this acquisition has ended, and a request that was delayed does not begin it anew
           return json_build_object(
-            'acquired', true,
-            'lock', row(
-              p_video_id, p_database_name, p_lock_id, v_holder, v_type, v_seen.fencing_token, v_seen.locked_at,
-              v_seen.lock_expires_at,
-              least(3600, greatest(1, round(extract(epoch from v_seen.lock_expires_at - v_seen.last_activity_at))))
-            )::holdfast.lock,
-            'state', row(v_seen.server_version, v_seen.wasabi_version, v_seen.wasabi_synced_at)::holdfast.versions,
+            'acquired', false,
+            'reason', 'ended',
+            'end_reason', v_end_reason,
+            'ended_at', v_ended_at,
+            'holder', case when v_held then row(
+              v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.locked_at, v_seen.last_activity_at,
+              v_seen.lock_expires_at, v_mine
+            )::holdfast.holder end,
+            'retry_after_ms', 0,
             'server_time', v_now
           );
-        elsif not v_held then
-          v_end_reason := 'expired';
-          v_ended_at := v_seen.lock_expires_at;
         end if;
       end if;
-      if v_end_reason is not null then
-        -- P5: this acquisition has ended, and a request that was delayed does not begin it anew
+
+      if v_held and not (p_take_over and v_mine) then
         return json_build_object(
           'acquired', false,
-          'reason', 'ended',
-          'end_reason', v_end_reason,
-          'ended_at', v_ended_at,
-          'holder', case when v_held then row(
+          'reason', 'held',
+          'holder', row(
             v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.locked_at, v_seen.last_activity_at,
             v_seen.lock_expires_at, v_mine
-          )::holdfast.holder end,
-          'retry_after_ms', 0,
+          )::holdfast.holder,
+          'retry_after_ms', ceil(extract(epoch from v_seen.lock_expires_at - v_now) * 1000)::bigint,
           'server_time', v_now
         );
       end if;
-    end if;
-
-    if v_held and not (p_take_over and v_mine) then
-      return json_build_object(
-        'acquired', false,
-        'reason', 'held',
-        'holder', row(
-          v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.locked_at, v_seen.last_activity_at,
-          v_seen.lock_expires_at, v_mine
-        )::holdfast.holder,
-        'retry_after_ms', ceil(extract(epoch from v_seen.lock_expires_at - v_now) * 1000)::bigint,
-        'server_time', v_now
-      );
     end if;
 
     v_lock_id := coalesce(p_lock_id, gen_random_uuid());

@@ -53,10 +53,11 @@ begin
   elsif p_lock_holder_user_id <> v_holder then
     perform holdfast.refuse('FORBIDDEN', 'A user can release only their own lock; an administrator releases by force');
   elsif p_force and not v_server then
-    select m.role into v_role
-    from public.videos v join public.tenant_members m on m.tenant_id = v.tenant_id
-    where v.id = p_video_id and m.user_id = v_user;
-    if not found then
+    select (select m.role from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user)
+    into v_role
+    from public.videos v
+    where v.id = p_video_id;
+    if v_role is null then
       perform holdfast.refuse('VIDEO_NOT_FOUND');
     elsif v_role <> 'admin' then
       perform holdfast.refuse('FORBIDDEN', 'Only an administrator of the tenant can force a release');
@@ -98,7 +99,7 @@ begin
         ended_at, end_reason
       )
       values (
-        p_video_id, p_database_name, v_old.lock_id, v_old.tenant_id, v_old.lock_holder_user_id, v_old.lock_type,
+        v_old.video_id, v_old.database_name, v_old.lock_id, v_old.tenant_id, v_old.lock_holder_user_id, v_old.lock_type,
         v_old.fencing_token, v_old.locked_at, least(v_old.lock_expires_at, v_now), v_reason
       );
       -- for the log of the function that called
@@ -133,13 +134,12 @@ begin
     end if;
     v_holder := coalesce(v_holder, v_ended.lock_holder_user_id);
   end if;
-  if v_server then
-    select v.tenant_id into v_tenant_id from public.videos v where v.id = p_video_id;
-  else
-    select v.tenant_id into v_tenant_id
-    from public.tenant_members m join public.videos v on v.tenant_id = m.tenant_id
-    where m.user_id = v_user and v.id = p_video_id;
-  end if;
+  select v.tenant_id into v_tenant_id
+  from public.videos v
+  where v.id = p_video_id
+    and (v_server or (
+      select true from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
+    ));
   if not found then
     if v_ended.end_reason is null then
       perform holdfast.refuse('VIDEO_NOT_FOUND');

@@ -167,7 +167,7 @@ const RULES: Record<string, Rule> = {
        create index on public.planted (n, video_id)`,
       "create table public.planted (video_id uuid references public.videos); " +
       "create index on public.planted (video_id) where video_id is not null",
-      "drop index public.tenant_members_user_id_idx",
+      "drop index public.tenant_members_user_id_tenant_id_idx",
     ],
     fine: [
       "create table public.planted (video_id uuid references public.videos, n integer); " +

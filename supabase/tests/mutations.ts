@@ -4,6 +4,7 @@ import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { startStack } from "../../local/stack.ts";
 
+const TENANTS = "20261122190000_tenants_and_videos.sql";
 const ACQUIRE = "20261122190200_acquire_lock.sql";
 const RELEASE = "20261122190300_release_lock.sql";
 const RENEW = "20261122190400_renew_lock.sql";
@@ -46,6 +47,13 @@ const MUTATIONS: [what: string, migration: string, from: string, to: string, tes
     ACQUIRE,
     "and h.lock_id = p_lock_id;\n    v_now",
     "and false;\n    v_now",
+    "lock_acquire",
+  ],
+  [
+    "an ended lock_id is looked up, and not looked at",
+    ACQUIRE,
+    "if v_seen.lock_id is not null or v_seen.end_reason is not null then",
+    "if v_seen.lock_id is not null then",
     "lock_acquire",
   ],
   [
@@ -110,6 +118,13 @@ const MUTATIONS: [what: string, migration: string, from: string, to: string, tes
     "and (v_server or (",
     "and (true or (",
     "errors",
+  ],
+  [
+    "a membership is found among all that its user has",
+    TENANTS,
+    "on public.tenant_members (user_id, tenant_id)",
+    "on public.tenant_members (user_id)",
+    "other_tenants",
   ],
   [
     "a refusal locks the row",

@@ -244,3 +244,29 @@ Deno.test("P8 a read touches the pages of the caller's own tenants, however much
     await sql`analyze public.videos, public.video_database_state, public.video_database_lock_history`;
   }
 });
+
+Deno.test("an RPC looks one membership up by its key, however many its caller has", async () => {
+  await using tenant = await newTenant();
+  const member = await tenant.join("anna");
+  // a small table, and known to be: all its indexes look alike, and the session keeps the plan that it made then
+  await sql`vacuum analyze public.tenant_members`;
+  await using meter = await openMeter();
+  const costs = async () => {
+    const of: [name: string, pages: number][] = [];
+    for (const [name, statement] of Object.entries(RPCS)) {
+      of.push([name, (await cost(meter, member, statement(tenant.video))).pages]);
+    }
+    return of;
+  };
+  const before = await costs();
+  await sql`
+    insert into public.tenant_members (tenant_id, user_id)
+    select gen_random_uuid(), ${member.id} from generate_series(1, 5000)`;
+  try {
+    for (const [i, [name, pages]] of (await costs()).entries()) {
+      assert(pages - before[i]![1] <= 5, `${name}: ${pages} pages, not ${before[i]![1]}`);
+    }
+  } finally {
+    await sql`delete from public.tenant_members where user_id = ${member.id} and tenant_id <> ${tenant.id}`;
+  }
+});
