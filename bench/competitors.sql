@@ -36,6 +36,83 @@ create table bench.two_calls (like bench.bare including all) with (fillfactor = 
 
 grant select, insert, update, delete on all tables in schema bench to service_role;
 
+-- (a) with a row of history, as the SQL contract has it: an RPC that answers JSON, whose rights are in a function of
+-- another schema. Each is one statement and nothing else: who calls, what they may see, whether the request is valid or
+-- repeated, is not asked. So this is what any functions of this form cost at the least.
+create schema bench_inside;
+grant usage on schema bench_inside to service_role;
+
+create function bench_inside.acquire_lock(
+  p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl_seconds integer
+) returns json
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_answer json;
+begin
+  update bench.bare as s
+  set lock_id = p_lock_id, lock_holder_user_id = p_lock_holder_user_id, lock_type = 'server',
+    locked_at = clock_timestamp(), last_activity_at = clock_timestamp(),
+    lock_expires_at = clock_timestamp() + make_interval(secs => p_ttl_seconds), fencing_token = s.fencing_token + 1
+  where s.video_id = p_video_id and s.database_name = p_database_name and s.lock_id is null
+  returning json_build_object(
+    'acquired', true,
+    'lock', row(
+      s.video_id, s.database_name, s.lock_id, s.lock_holder_user_id, s.lock_type, s.fencing_token, s.locked_at,
+      s.lock_expires_at, p_ttl_seconds
+    )::holdfast.lock,
+    'state', row(s.server_version, s.wasabi_version, s.wasabi_synced_at)::holdfast.versions,
+    'server_time', s.locked_at
+  ) into v_answer;
+  return v_answer;
+end;
+$$;
+
+create function bench.acquire_lock(
+  video_id uuid, database_name text, lock_holder_user_id text, lock_id uuid, ttl_seconds integer default 120
+) returns json
+language plpgsql security invoker set search_path = ''
+as $$
+begin
+  return bench_inside.acquire_lock(video_id, database_name, lock_holder_user_id, lock_id, ttl_seconds);
+end;
+$$;
+
+create function bench_inside.release_lock(p_video_id uuid, p_database_name text, p_lock_id uuid) returns json
+language plpgsql security definer set search_path = ''
+as $$
+declare
+  v_answer json;
+begin
+  with freed as (
+    update bench.bare as s
+    set lock_id = null, lock_holder_user_id = null, lock_type = null, locked_at = null, last_activity_at = null,
+      lock_expires_at = null
+    -- what the row said before, which "returning" does not tell
+    from bench.bare as old
+    where s.video_id = p_video_id and s.database_name = p_database_name and s.fencing_token = old.fencing_token
+      and old.video_id = p_video_id and old.database_name = p_database_name and old.lock_id = p_lock_id
+    returning old.*
+  )
+  insert into bench.history as h
+  select video_id, database_name, lock_id, tenant_id, lock_holder_user_id, lock_type, fencing_token, locked_at,
+    clock_timestamp(), 'released'
+  from freed
+  returning json_build_object('released', true, 'lock', row(
+    h.video_id, h.database_name, h.lock_id, h.lock_holder_user_id, h.lock_type, h.fencing_token, h.locked_at, h.ended_at
+  )::holdfast.released_lock) into v_answer;
+  return v_answer;
+end;
+$$;
+
+create function bench.release_lock(video_id uuid, database_name text, lock_id uuid) returns json
+language plpgsql security invoker set search_path = ''
+as $$
+begin
+  return bench_inside.release_lock(video_id, database_name, lock_id);
+end;
+$$;
+
 -- Videos by number, so that a load generator that can count can find its own.
 create table bench.video (
   n integer not null primary key,

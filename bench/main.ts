@@ -92,7 +92,7 @@ async function main(): Promise<void> {
       http({
         clients: quick ? [1] : [1, 8],
         rounds,
-        grants: quick ? 10 : 60,
+        grants: quick ? 10 : 200,
         coldStarts: quick ? 1 : 7,
       }, onProgress),
     async peers(onProgress) {
