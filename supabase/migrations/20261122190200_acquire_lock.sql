@@ -110,8 +110,8 @@ create function holdfast.acquire_lock(
   p_take_over boolean
 ) returns json
 -- UTC, because json shows a timestamptz in the session's time zone. One plan for all calls, kept by each session, as a plan
--- for the very arguments would be made anew each time (it can leave out what a server or a missing lock_id does not need,
--- and so always looks cheaper); and no sequential scans in it, which look cheap while a table is small.
+-- for the very arguments would be made anew each time (it can leave out what a missing lock_id does not need, and so
+-- always looks cheaper); and no sequential scans in it, which look cheap while a table is small.
 language plpgsql security definer set search_path = '' set timezone = 'UTC'
   set enable_seqscan = off set plan_cache_mode = force_generic_plan
 as $$
@@ -132,24 +132,24 @@ declare
   v_end_reason text;
 begin
   loop
-    select v.tenant_id, s.fencing_token, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at, s.last_activity_at,
+    select s.tenant_id, s.fencing_token, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at, s.last_activity_at,
       s.lock_expires_at, s.server_version, s.wasabi_version, s.wasabi_synced_at, h.end_reason, h.ended_at
     into v_seen
-    from (
-      select v.id, v.tenant_id
-      from public.videos v
-      where v.id = p_video_id
-        and (v_server or (
-          select true from public.tenant_members m where m.tenant_id = v.tenant_id and m.user_id = v_user
-        ))
-      -- no exists(): that may be planned as a hash of all memberships that the user has, or had. And a fence: no plan
-      -- may look at the lock of a video before it is known to be the caller's.
-      offset 0
-    ) as v
-    left join public.video_database_state s on s.video_id = v.id and s.database_name = p_database_name
+    from (select) as one_row_in_any_case
+    left join public.video_database_state s on s.video_id = p_video_id and s.database_name = p_database_name
     left join public.video_database_lock_history h
-      on h.video_id = v.id and h.database_name = p_database_name and h.lock_id = p_lock_id;
+      on h.video_id = p_video_id and h.database_name = p_database_name and h.lock_id = p_lock_id;
     v_now := clock_timestamp();
+    if v_seen.tenant_id is null then
+      -- never locked before: only the video says whose it is
+      select v.tenant_id into v_seen.tenant_id from public.videos v where v.id = p_video_id;
+    end if;
+    if not v_server then
+      perform from public.tenant_members m where m.tenant_id = v_seen.tenant_id and m.user_id = v_user;
+      if not found then
+        v_seen.tenant_id := null;
+      end if;
+    end if;
 
     -- one expression for all that is usually right, as PostgreSQL sets up each one anew in every transaction
     if (

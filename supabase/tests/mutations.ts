@@ -115,8 +115,8 @@ const MUTATIONS: [what: string, migration: string, from: string, to: string, tes
   [
     "any user may lock any video",
     ACQUIRE,
-    "and (v_server or (",
-    "and (true or (",
+    "if not v_server then\n      perform from public.tenant_members",
+    "if false then\n      perform from public.tenant_members",
     "errors",
   ],
   [
