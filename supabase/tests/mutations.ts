@@ -38,8 +38,8 @@ const MUTATIONS: [what: string, migration: string, from: string, to: string, tes
   [
     "expiry is judged by the transaction's start",
     ACQUIRE,
-    "v_now := clock_timestamp();\n\n    if (",
-    "v_now := now() - interval '2 s';\n\n    if (",
+    "v_now := clock_timestamp();\n    if v_seen",
+    "v_now := now() - interval '2 s';\n    if v_seen",
     "edges",
   ],
   [
