@@ -200,6 +200,9 @@ Deno.test("P8 a read touches the pages of the caller's own tenants, however much
   await using tenant = await newTenant();
   await using own = await newTenant();
   const others = Array.from({ length: 200 }, () => crypto.randomUUID());
+  // full: in the dead space that other tests leave behind, reading all of a table may look cheaper than its index
+  const tidy = () =>
+    sql`vacuum full analyze public.videos, public.video_database_state, public.video_database_lock_history, public.tenant_members`;
   await makeBusy(tenant, 2000);
   try {
     await sql`
@@ -217,7 +220,11 @@ Deno.test("P8 a read touches the pages of the caller's own tenants, however much
       )
       select id, tenant_id, 'layout', gen_random_uuid(), 'worker-1', 'server', now(), now(), 'released', 1
       from public.videos where tenant_id in ${sql(others)}`;
-    await sql`analyze public.videos, public.video_database_state, public.video_database_lock_history`;
+    const { id: busy } = await user("busy");
+    await sql`
+      insert into public.tenant_members (tenant_id, user_id)
+      select t, ${busy} from unnest(${others}::uuid[]) as t`;
+    await tidy();
 
     await using meter = await openMeter();
     for (const [who, outsider] of await outsiders(tenant, own)) {
@@ -241,7 +248,8 @@ Deno.test("P8 a read touches the pages of the caller's own tenants, however much
   } finally {
     await sql`delete from public.videos where tenant_id in ${sql(others)}`;
     await sql`delete from public.video_database_lock_history where tenant_id in ${sql(others)}`;
-    await sql`analyze public.videos, public.video_database_state, public.video_database_lock_history`;
+    await sql`delete from public.tenant_members where tenant_id in ${sql(others)}`;
+    await tidy();
   }
 });
 
