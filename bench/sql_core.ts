@@ -107,7 +107,7 @@ const PAIRS: Record<string, Workload["steps"]> = {
         from freed`,
     },
   ],
-  "(a) as functions, with a row of history": [
+  "(a) as functions, with history": [
     { name: "grant", sql: "select bench.acquire_lock(:v, 'layout', 'worker-7', :l)" },
     {
       name: "release",
@@ -386,13 +386,13 @@ export function sqlCoreSection(results: SqlCoreResult[], judged = 8): Section {
         null,
       ),
       ratioGoal(
-        `the same, (a) the limit ÷ (a) as functions, with a row of history, ${at}`,
+        `the same, (a) the limit ÷ (a) as functions, with history, ${at}`,
         a.perSecond,
         functions.perSecond,
         null,
       ),
       ratioGoal(
-        `the same, (a) as functions, with a row of history ÷ Holdfast, ${at}`,
+        `the same, (a) as functions, with history ÷ Holdfast, ${at}`,
         functions.perSecond,
         own.perSecond,
         null,
@@ -404,7 +404,7 @@ export function sqlCoreSection(results: SqlCoreResult[], judged = 8): Section {
         if8({ atMost: 1.1 }),
       ),
       ratioGoal(
-        `the same, (a) as functions, with a row of history ÷ (b) upsert, ${at}`,
+        `the same, (a) as functions, with history ÷ (b) upsert, ${at}`,
         functions.latency,
         b.latency,
         null,
