@@ -177,51 +177,42 @@ async function videos(
     points.push({ videos: count, ...await compare(lab, reference, run, size) });
     clearOne.push({ videos: count, ms: await timeOfClearing(lab, 1) });
   }
-  pushGoals(section, points, (p) => `${p.videos} videos`);
-  section.tables.push({
-    title: "Videos in the database",
-    columns: [
-      "videos",
-      "grant ms",
-      "÷ small database",
-      "refusal ms",
-      "÷ small database",
-      "full pages in WAL for a pair",
-      "pages read for a pair",
-      "release_expired_locks() for 1 lease, ms",
-    ],
-    rows: points.map((p, i) => [
-      p.videos,
-      median(p.grant),
-      median(p.grant) / median(p.smallGrant),
-      median(p.refusal),
-      median(p.refusal) / median(p.smallRefusal),
-      median(p.fullPages),
-      median(p.pagesRead),
-      clearOne[i]!.ms,
-    ]),
-  });
-  section.plots.push({
+  report(section, points, {
     file: "growth-videos",
-    title: "Latency as the number of videos grows",
-    unit: "median, milliseconds",
+    title: "Videos in the database",
+    plot: "Latency as the number of videos grows",
     x: "videos",
-    at: points.map((p) => p.videos),
-    series: [
-      { name: "grant", values: points.map((p) => median(p.grant)) },
-      { name: "refusal", values: points.map((p) => median(p.refusal)) },
-      { name: "grant, smallest at that time", values: points.map((p) => median(p.smallGrant)) },
-      { name: "refusal, smallest", values: points.map((p) => median(p.smallRefusal)) },
-    ],
+    count: (p) => p.videos,
+    name: (count) => `${count} videos`,
+    more: ["release_expired_locks() for 1 lease, ms", (_, i) => clearOne[i]!.ms],
   });
   return { points, clearOne };
 }
 
-/** The largest against the smallest, each taken as a multiple of the small database's latency at that time. */
-function pushGoals<P extends Latencies>(section: Section, points: P[], name: (p: P) => string) {
+/** How one thing that grows is told. */
+interface Growing<P> {
+  file: string;
+  title: string;
+  plot: string;
+  x: string;
+  count: (p: P) => number;
+  name: (count: number) => string;
+  /** A column that only this one has. */
+  more: [column: string, value: (p: P, i: number) => number];
+}
+
+/**
+ * Table, plot and goals: the largest against the smallest, each taken as a multiple of the small database's latency
+ * at that time.
+ */
+function report<P extends Latencies>(
+  section: Section,
+  points: P[],
+  { file, title, plot, x, count, name, more: [column, value] }: Growing<P>,
+): void {
   const [first, last] = [points[0]!, points.at(-1)!];
   const judge = last === first ? null : { atMost: 1.3 };
-  const what = `${name(last)} ÷ ${name(first)}`;
+  const what = `${name(count(last))} ÷ ${name(count(first))}`;
   const relative = (over: number[], under: number[]) => over.map((ms, i) => ms / under[i]!);
   const goal = (of: string, latency: (p: P) => number[]) => {
     const start = median(latency(first));
@@ -236,6 +227,42 @@ function pushGoals<P extends Latencies>(section: Section, points: P[], name: (p:
     goal("grant", (p) => relative(p.grant, p.smallGrant)),
     goal("refusal", (p) => relative(p.refusal, p.smallRefusal)),
   );
+  section.tables.push({
+    title,
+    columns: [
+      x,
+      "grant ms",
+      "÷ small database",
+      "refusal ms",
+      "÷ small database",
+      "full pages in WAL for a pair",
+      "pages read for a pair",
+      column,
+    ],
+    rows: points.map((p, i) => [
+      count(p),
+      median(p.grant),
+      median(p.grant) / median(p.smallGrant),
+      median(p.refusal),
+      median(p.refusal) / median(p.smallRefusal),
+      median(p.fullPages),
+      median(p.pagesRead),
+      value(p, i),
+    ]),
+  });
+  section.plots.push({
+    file,
+    title: plot,
+    unit: "median, milliseconds",
+    x,
+    at: points.map(count),
+    series: [
+      { name: "grant", values: points.map((p) => median(p.grant)) },
+      { name: "refusal", values: points.map((p) => median(p.refusal)) },
+      { name: "grant, smallest at that time", values: points.map((p) => median(p.smallGrant)) },
+      { name: "refusal, smallest", values: points.map((p) => median(p.smallRefusal)) },
+    ],
+  });
 }
 
 /** Fills up to a number of videos. Checked already, sorted: a table of this size is not what is measured. */
@@ -302,42 +329,14 @@ async function history(
       ...await compare(lab, reference, run, size),
     });
   }
-  pushGoals(section, points, (p) => `history of ${p.rows} rows`);
-  section.tables.push({
-    title: "Rows of history",
-    columns: [
-      "rows",
-      "grant ms",
-      "÷ small database",
-      "refusal ms",
-      "÷ small database",
-      "full pages in WAL for a pair",
-      "pages read for a pair",
-      "size with indexes, MB",
-    ],
-    rows: points.map((p) => [
-      p.rows,
-      median(p.grant),
-      median(p.grant) / median(p.smallGrant),
-      median(p.refusal),
-      median(p.refusal) / median(p.smallRefusal),
-      median(p.fullPages),
-      median(p.pagesRead),
-      Math.round(p.megabytes),
-    ]),
-  });
-  section.plots.push({
+  report(section, points, {
     file: "growth-history",
-    title: "Latency as the history grows",
-    unit: "median, milliseconds",
+    title: "Rows of history",
+    plot: "Latency as the history grows",
     x: "rows of history",
-    at: points.map((p) => p.rows),
-    series: [
-      { name: "grant", values: points.map((p) => median(p.grant)) },
-      { name: "refusal", values: points.map((p) => median(p.refusal)) },
-      { name: "grant, smallest at that time", values: points.map((p) => median(p.smallGrant)) },
-      { name: "refusal, smallest", values: points.map((p) => median(p.smallRefusal)) },
-    ],
+    count: (p) => p.rows,
+    name: (count) => `history of ${count} rows`,
+    more: ["size with indexes, MB", (p) => Math.round(p.megabytes)],
   });
   return points;
 }

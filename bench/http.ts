@@ -289,23 +289,6 @@ const TWO_CALLS_SLUG = "bench-two-calls";
 const PASSING_SLUG = "bench-passing";
 const EMPTY_SLUG = "bench-empty";
 
-/** What the contract asks of lock-acquire at the least: one RPC by supabase-js with the caller's key, and its answer. */
-const PASSING = `import { createClient } from "@supabase/supabase-js";
-Deno.serve(async (request) => {
-  const apikey = request.headers.get("apikey");
-  const supabase = createClient(Deno.env.get("SUPABASE_URL"), apikey, {
-    accessToken: () => Promise.resolve(null),
-    global: {
-      fetch(input, init) {
-        init.headers.delete("authorization");
-        return fetch(input, init);
-      },
-    },
-  });
-  const { data } = await supabase.rpc("acquire_lock", await request.json());
-  return Response.json(data);
-});
-`;
 const EMPTY = "Deno.serve(async (request) => Response.json(await request.json()));\n";
 
 /** A copy of the project with three functions more: (c), one that only passes the call on, and one that does nothing. */
@@ -315,17 +298,21 @@ async function projectForBench(): Promise<string> {
   const functions = join(project, "supabase", "functions");
   await copy(join(root, "migrations"), join(project, "supabase", "migrations"));
   await copy(join(root, "functions"), functions);
-  await copy(join(root, "functions", "lock-acquire"), join(functions, TWO_CALLS_SLUG));
-  await Deno.copyFile(
-    new URL("./two_calls_function.ts", import.meta.url),
-    join(functions, TWO_CALLS_SLUG, "index.ts"),
-  );
-  for (const [slug, source] of [[PASSING_SLUG, PASSING], [EMPTY_SLUG, EMPTY]] as const) {
-    await copy(join(root, "functions", "lock-acquire"), join(functions, slug));
-    await Deno.writeTextFile(join(functions, slug, "index.ts"), source);
+  const sources = [
+    [TWO_CALLS_SLUG, await ownFile("two_calls_function.ts")],
+    [PASSING_SLUG, await ownFile("passing_function.ts")],
+    [EMPTY_SLUG, EMPTY],
+  ] as const;
+  for (const [slug, source] of sources) {
+    const folder = join(functions, slug);
+    await copy(join(root, "functions", "lock-acquire"), folder);
+    await Deno.writeTextFile(join(folder, "index.ts"), source);
+    await Deno.writeTextFile(join(folder, "caller_client.ts"), await ownFile("caller_client.ts"));
   }
   return project;
 }
+
+const ownFile = (name: string) => Deno.readTextFile(new URL(name, import.meta.url));
 
 async function copy(from: string, to: string): Promise<void> {
   await Deno.mkdir(to, { recursive: true });

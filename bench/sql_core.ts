@@ -44,6 +44,18 @@ const ME =
 const HOT =
   "select id as v, id || '/layout' as name, gen_random_uuid() as l from bench.video where n = 7";
 
+const BARE_GRANT = {
+  name: "grant",
+  sql: `update bench.bare set lock_id = :l, lock_holder_user_id = 'worker-7', lock_type = 'server',
+    locked_at = clock_timestamp(), last_activity_at = clock_timestamp(),
+    lock_expires_at = clock_timestamp() + interval '120 s', fencing_token = fencing_token + 1
+    where video_id = :v and database_name = 'layout'`,
+};
+const BARE_RELEASE =
+  `update /* release */ bench.bare set lock_id = null, lock_holder_user_id = null, lock_type = null,
+    locked_at = null, last_activity_at = null, lock_expires_at = null
+    where video_id = :v and database_name = 'layout'`;
+
 /** What a caller sends to hold a lock and to let go of it again. */
 const PAIRS: Record<string, Workload["steps"]> = {
   // The careful caller: chooses the lock_id, so that both calls are safe to repeat. The next lock_id comes with the
@@ -67,40 +79,15 @@ const PAIRS: Record<string, Workload["steps"]> = {
     },
   ],
   "(a) limit: two bare updates": [
-    {
-      name: "grant",
-      sql:
-        `update bench.bare set lock_id = :l, lock_holder_user_id = 'worker-7', lock_type = 'server',
-        locked_at = clock_timestamp(), last_activity_at = clock_timestamp(),
-        lock_expires_at = clock_timestamp() + interval '120 s', fencing_token = fencing_token + 1
-        where video_id = :v and database_name = 'layout'`,
-    },
-    {
-      name: "release",
-      sql:
-        `update /* release */ bench.bare set lock_id = null, lock_holder_user_id = null, lock_type = null,
-        locked_at = null, last_activity_at = null, lock_expires_at = null
-        where video_id = :v and database_name = 'layout'`,
-    },
+    BARE_GRANT,
+    { name: "release", sql: BARE_RELEASE },
   ],
   // what any lock pays that keeps a history which answers repeated requests: one row and its two index entries
   "(a) with a row of history": [
-    {
-      name: "grant",
-      sql:
-        `update bench.bare set lock_id = :l, lock_holder_user_id = 'worker-7', lock_type = 'server',
-        locked_at = clock_timestamp(), last_activity_at = clock_timestamp(),
-        lock_expires_at = clock_timestamp() + interval '120 s', fencing_token = fencing_token + 1
-        where video_id = :v and database_name = 'layout'`,
-    },
+    BARE_GRANT,
     {
       name: "release",
-      sql: `with freed as (
-          update /* release */ bench.bare set lock_id = null, lock_holder_user_id = null, lock_type = null,
-            locked_at = null, last_activity_at = null, lock_expires_at = null
-          where video_id = :v and database_name = 'layout'
-          returning *
-        )
+      sql: `with freed as (${BARE_RELEASE} returning *)
         insert into bench.history
         select video_id, database_name, gen_random_uuid(), tenant_id, 'worker-7', 'server', fencing_token,
           clock_timestamp(), clock_timestamp(), 'released'

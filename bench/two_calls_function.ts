@@ -1,19 +1,10 @@
 // (c) as an edge function: reads the lock, decides, and then writes it, in two calls of the Data API. Two callers who
 // read at the same moment both win. Only bench/http.ts serves it, on a stack of its own.
-import { createClient } from "@supabase/supabase-js";
+import { callerClient } from "./caller_client.ts";
 
 Deno.serve(async (request) => {
   const { video_id, database_name, lock_holder_user_id } = await request.json();
-  const supabase = createClient(Deno.env.get("SUPABASE_URL")!, request.headers.get("apikey")!, {
-    accessToken: () => Promise.resolve(null),
-    global: {
-      fetch: (input, init) => {
-        const headers = new Headers(init?.headers);
-        headers.delete("authorization");
-        return fetch(input, { ...init, headers });
-      },
-    },
-  });
+  const supabase = callerClient(request);
   const { data, error } = await supabase.from("bench_two_calls")
     .select("*").match({ video_id, database_name });
   const row = data?.[0];

@@ -102,9 +102,9 @@ create type holdfast.versions as (
 );
 comment on type holdfast.versions is 'The versions of one database of a video.';
 
--- The decision. One read, and at most one write, which is made only if the row is still as it was read: compare-and-set
--- on the token and the expiry, one of which changes whenever a lease begins, is renewed or ends. So a refusal is a
--- plain read (P10), a grant is one update of one row, and of N simultaneous callers one finds the row unchanged (P2).
+-- The decision. It reads, and writes at most once, and only if the row is still as it was read: compare-and-set on the
+-- token and the expiry, one of which changes whenever a lease begins, is renewed or ends. So a refusal is a plain read
+-- (P10), a grant is one update of one row, and of N simultaneous callers one finds the row unchanged (P2).
 create function holdfast.acquire_lock(
   p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl_seconds integer,
   p_take_over boolean
