@@ -1,5 +1,5 @@
 import { join } from "node:path";
-import { runEdgeFunctions } from "../local/edge_functions.ts";
+import { runEdgeFunctions } from "../local/functions/edge_functions.ts";
 import { type Stack, startStack } from "../local/stack.ts";
 import { connect } from "./lab.ts";
 import type { Answer, Task } from "./http_client.ts";

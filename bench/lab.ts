@@ -1,10 +1,10 @@
 import { join } from "node:path";
 // @ts-types="@types/pg"
 import pg from "pg";
-import { authSchema } from "../local/auth_api.ts";
-import { migrate } from "../local/migrate.ts";
-import { startPostgres } from "../local/postgres.ts";
-import { prepareDatabase } from "../local/prepare_database.ts";
+import { authSchema } from "../local/auth/auth_api.ts";
+import { migrate } from "../local/postgres/migrate.ts";
+import { startPostgres } from "../local/postgres/postgres.ts";
+import { prepareDatabase } from "../local/postgres/prepare_database.ts";
 import { ours, whole } from "./ours.ts";
 
 /** A PostgreSQL with the project's migrations and nothing else on it, for one measurement. */

@@ -1,14 +1,14 @@
 import { createWriteStream, type WriteStream } from "node:fs";
 import { join } from "node:path";
-import { authSchema, startAuthApi } from "./auth_api.ts";
-import { startDataApi } from "./data_api.ts";
+import { authSchema, startAuthApi } from "./auth/auth_api.ts";
+import { startDataApi } from "./rest/data_api.ts";
 import { DataFolder } from "./data_folder.ts";
-import { runEdgeFunctions } from "./edge_functions.ts";
+import { runEdgeFunctions } from "./functions/edge_functions.ts";
 import { startGateway } from "./gateway.ts";
 import { readKeys } from "./keys.ts";
-import { migrate } from "./migrate.ts";
-import { startPostgres } from "./postgres.ts";
-import { prepareDatabase } from "./prepare_database.ts";
+import { migrate } from "./postgres/migrate.ts";
+import { startPostgres } from "./postgres/postgres.ts";
+import { prepareDatabase } from "./postgres/prepare_database.ts";
 import { StackError } from "./stack_error.ts";
 
 /** How to start a stack. Everything has a default. */

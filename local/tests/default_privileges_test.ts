@@ -4,10 +4,10 @@ import { assertEquals } from "@std/assert";
 import { join } from "node:path";
 // @ts-types="@types/pg"
 import pg from "pg";
-import { authSchema } from "../auth_api.ts";
-import { migrate } from "../migrate.ts";
-import { startPostgres } from "../postgres.ts";
-import { prepareDatabase } from "../prepare_database.ts";
+import { authSchema } from "../auth/auth_api.ts";
+import { migrate } from "../postgres/migrate.ts";
+import { startPostgres } from "../postgres/postgres.ts";
+import { prepareDatabase } from "../postgres/prepare_database.ts";
 
 Deno.test("who may do what is the same in a project with the default privileges of older ones", async () => {
   await using cleanUp = new AsyncDisposableStack();

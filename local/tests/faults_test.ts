@@ -6,7 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import postgres from "postgres";
 import { isSoak, runs } from "../../supabase/tests/support/soak.ts";
 import type { Answer, Lock } from "../../supabase/tests/support/stack.ts";
-import { type Postgres, startPostgres } from "../postgres.ts";
+import { type Postgres, startPostgres } from "../postgres/postgres.ts";
 import { type Stack, startStack } from "../stack.ts";
 
 /** The demo tenant's, from supabase/seed.sql. */

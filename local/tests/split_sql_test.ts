@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { splitSql } from "../split_sql.ts";
+import { splitSql } from "../postgres/split_sql.ts";
 
 Deno.test("splitSql knows every place where a semicolon is none", () => {
   const statements = [

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
 import { SignJWT } from "jose";
-import { tokenVerifier } from "../verify_token.ts";
+import { tokenVerifier } from "../rest/verify_token.ts";
 
 const SECRET = "a secret that no one knows, of 32 bytes and more";
 

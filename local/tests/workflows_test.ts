@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { parse } from "@std/yaml";
 import { join } from "node:path";
-import { CLI } from "../check_cli.ts";
+import { CLI } from "../../tools/check_cli.ts";
 
 const PROJECT = join(import.meta.dirname!, "../..");
 const FOLDER = join(PROJECT, ".github/workflows");

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 // @ts-types="@types/pg"
 import pg from "pg";
-import { StackError } from "./stack_error.ts";
+import { StackError } from "../stack_error.ts";
 
 /** Where and how the embedded PostgreSQL runs. */
 export interface PostgresOptions {

@@ -1,10 +1,10 @@
 // Random lives of locks against a model of forty lines: every answer, row and history entry has to agree.
 import { assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { openSession, type Session } from "./support/race.ts";
-import { acquire, type Answer, release, renew, sql } from "./support/stack.ts";
-import { runs } from "./support/soak.ts";
-import { newTenant, type Tenant, type User } from "./support/tenant.ts";
+import { openSession, type Session } from "../support/race.ts";
+import { acquire, type Answer, release, renew, sql } from "../support/stack.ts";
+import { runs } from "../support/soak.ts";
+import { newTenant, type Tenant, type User } from "../support/tenant.ts";
 
 /** One lease as the model knows it. */
 interface Lease {

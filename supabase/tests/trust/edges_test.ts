@@ -1,8 +1,8 @@
 // Where a lease is most easily wrong: while somebody waits, when an answer is lost, when two come at once.
 import { assertEquals, assertGreater, assertGreaterOrEqual } from "@std/assert";
-import { assertOneWins, atOneBarrier, openSession, type Session } from "./support/race.ts";
-import { acquire, type Answer, release, renew } from "./support/stack.ts";
-import { newTenant, type Tenant } from "./support/tenant.ts";
+import { assertOneWins, atOneBarrier, openSession, type Session } from "../support/race.ts";
+import { acquire, type Answer, release, renew } from "../support/stack.ts";
+import { newTenant, type Tenant } from "../support/tenant.ts";
 
 const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
 const W1 = { lock_holder_user_id: "worker-1" };

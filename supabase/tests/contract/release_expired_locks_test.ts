@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
-import { openSession } from "./support/race.ts";
-import { acquire, client, publishableKey, release, renew, sql } from "./support/stack.ts";
-import { newTenant } from "./support/tenant.ts";
+import { openSession } from "../support/race.ts";
+import { acquire, client, publishableKey, release, renew, sql } from "../support/stack.ts";
+import { newTenant } from "../support/tenant.ts";
 
 const W1 = { lock_holder_user_id: "worker-1" };
 

@@ -1,7 +1,7 @@
 // What every migration has to keep, read from the catalogs, so that a later one cannot break it unseen. Each rule is
 // tried on what breaks it, too, in a transaction that is rolled back.
 import { assertEquals } from "@std/assert";
-import { sql } from "./support/stack.ts";
+import { sql } from "../support/stack.ts";
 
 /** Something that has to be so of every object in our two schemas. */
 interface Rule {

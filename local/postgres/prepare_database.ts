@@ -1,6 +1,6 @@
 // @ts-types="@types/pg"
 import pg from "pg";
-import { StackError } from "./stack_error.ts";
+import { StackError } from "../stack_error.ts";
 
 /**
  * Brings a PostgreSQL server to what a Supabase project has before its first migration. Does nothing to what exists.

@@ -1,6 +1,6 @@
 import { assertEquals, assertGreater } from "@std/assert";
-import { acquire, invoke, release, renew } from "./support/stack.ts";
-import { newTenant, type Tenant } from "./support/tenant.ts";
+import { acquire, invoke, release, renew } from "../support/stack.ts";
+import { newTenant, type Tenant } from "../support/tenant.ts";
 
 const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
 

@@ -1,6 +1,6 @@
 import { assertEquals, assertGreaterOrEqual } from "@std/assert";
-import { acquire, invoke, release, sql } from "./support/stack.ts";
-import { newTenant, type Tenant, user } from "./support/tenant.ts";
+import { acquire, invoke, release, sql } from "../support/stack.ts";
+import { newTenant, type Tenant, user } from "../support/tenant.ts";
 
 const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
 const W1 = { lock_holder_user_id: "worker-1" };

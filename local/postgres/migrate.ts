@@ -2,7 +2,7 @@ import { join } from "node:path";
 // @ts-types="@types/pg"
 import pg from "pg";
 import { splitSql } from "./split_sql.ts";
-import { StackError } from "./stack_error.ts";
+import { StackError } from "../stack_error.ts";
 
 /**
  * Applies what is new in `supabase/migrations`, then `supabase/seed.sql` if it never was, and records both where the

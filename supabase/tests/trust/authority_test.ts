@@ -1,10 +1,10 @@
 // Who may do what. docs/security.md says it in a table; here each cell of that table is acted out over HTTP, in a
 // situation of its own, and judged by the rows before and after. Where the docs or a grant change, this fails.
 import { assert, assertEquals } from "@std/assert";
-import { ERRORS } from "../functions/_shared/errors.ts";
-import { type Caller, CALLERS, canSign, credentials, readMatrix } from "./support/authority.ts";
-import { secretKey, sql, url } from "./support/stack.ts";
-import { newTenant, type Tenant, type User, user } from "./support/tenant.ts";
+import { ERRORS } from "../../functions/_shared/errors.ts";
+import { type Caller, CALLERS, canSign, credentials, readMatrix } from "../support/authority.ts";
+import { secretKey, sql, url } from "../support/stack.ts";
+import { newTenant, type Tenant, type User, user } from "../support/tenant.ts";
 
 /** What a cell finds. */
 interface Situation {
@@ -480,7 +480,7 @@ for (const caller of CALLERS) {
 Deno.test("the table of docs/security.md has a row for every function, RPC, table and column", async () => {
   assertEquals([...matrix.keys()], Object.keys(ROWS));
   const subjects = new Set([...matrix.keys()].map((name) => name.split(",")[0]!));
-  const folders = Array.from(Deno.readDirSync(new URL("../functions", import.meta.url)))
+  const folders = Array.from(Deno.readDirSync(new URL("../../functions", import.meta.url)))
     .map(({ name }) => name).filter((name) => !name.startsWith("_"));
   const inDatabase = await sql<{ name: string }[]>`
     select relname as name from pg_catalog.pg_class

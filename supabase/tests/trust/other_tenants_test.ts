@@ -1,9 +1,9 @@
 // Another tenant's video has to look exactly like one that does not exist: the same answer, and no work that would
 // tell what is there. Work is counted in pages that the database touches, as time depends on the machine.
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import { openSession, type Session } from "./support/race.ts";
-import { publishableKey, sql, url } from "./support/stack.ts";
-import { newTenant, type Tenant, type User, user } from "./support/tenant.ts";
+import { openSession, type Session } from "../support/race.ts";
+import { publishableKey, sql, url } from "../support/stack.ts";
+import { newTenant, type Tenant, type User, user } from "../support/tenant.ts";
 
 const LOCK_ID = crypto.randomUUID();
 

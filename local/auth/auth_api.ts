@@ -1,9 +1,9 @@
 import { App } from "@supabase/lite";
 // @ts-types="@types/pg"
 import pg from "pg";
-import { databaseError } from "./api_error.ts";
-import { jsonTypes } from "./json_types.ts";
-import { LiteConnection } from "./lite_connection.ts";
+import { databaseError } from "../rest/api_error.ts";
+import { jsonTypes } from "../rest/json_types.ts";
+import { LiteConnection } from "../rest/lite_connection.ts";
 
 /** Where the Auth server keeps its users, and how it signs their tokens. */
 export interface AuthApiOptions {

@@ -9,9 +9,9 @@
  * @module
  */
 import { basename, join } from "node:path";
-import { readKeys } from "./keys.ts";
-import { StackError } from "./stack_error.ts";
-import { startStack } from "./stack.ts";
+import { readKeys } from "../local/keys.ts";
+import { StackError } from "../local/stack_error.ts";
+import { startStack } from "../local/stack.ts";
 
 /** What the tests need to know of a stack, and how the Supabase CLI calls it. */
 const VARIABLES = {

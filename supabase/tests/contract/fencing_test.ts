@@ -2,7 +2,7 @@
 // that stands there.
 import { assertEquals, assertMatch } from "@std/assert";
 import type { SupabaseClient } from "@supabase/supabase-js";
-import { openSession } from "./support/race.ts";
+import { openSession } from "../support/race.ts";
 import {
   acquire,
   afterAll,
@@ -11,14 +11,14 @@ import {
   release,
   secretKey,
   sql,
-} from "./support/stack.ts";
-import { newTenant, type Tenant } from "./support/tenant.ts";
+} from "../support/stack.ts";
+import { newTenant, type Tenant } from "../support/tenant.ts";
 
 const captions = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "captions" });
 const W1 = { lock_holder_user_id: "worker-1" };
 const W2 = { lock_holder_user_id: "worker-2" };
 
-const doc = await Deno.readTextFile(new URL("../../docs/fencing.md", import.meta.url));
+const doc = await Deno.readTextFile(new URL("../../../docs/fencing.md", import.meta.url));
 const example = doc.match(/```sql\n(create table public\.captions[\s\S]*?)```/)?.[1];
 await sql.unsafe(`drop table if exists public.captions; ${example}; notify pgrst, 'reload schema'`);
 afterAll(() => sql`drop table public.captions`);

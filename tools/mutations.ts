@@ -2,7 +2,7 @@
 // worthless. Each mutation is made in a copy of the migrations, on a stack of its own. `deno task test:mutations`.
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
-import { startStack } from "../../local/stack.ts";
+import { startStack } from "../local/stack.ts";
 
 const TENANTS = "20261122190000_tenants_and_videos.sql";
 const ACQUIRE = "20261122190200_acquire_lock.sql";
@@ -266,7 +266,9 @@ let survived = 0;
 for (const [what, migration, from, to, test] of MUTATIONS) {
   const project = await Deno.makeTempDir({ prefix: "holdfast-mutation-" });
   try {
-    await cp(join(import.meta.dirname!, ".."), join(project, "supabase"), { recursive: true });
+    await cp(join(import.meta.dirname!, "../supabase"), join(project, "supabase"), {
+      recursive: true,
+    });
     const file = join(project, "supabase", "migrations", migration);
     const sql = await Deno.readTextFile(file);
     if (sql.split(from).length !== 2) {
@@ -282,7 +284,7 @@ for (const [what, migration, from, to, test] of MUTATIONS) {
           "--no-check",
           "--quiet",
           "--unstable-no-legacy-abort",
-          join(import.meta.dirname!, `${test}_test.ts`),
+          await testFile(test),
         ],
         env: {
           SUPABASE_URL: stack.url,
@@ -304,3 +306,13 @@ for (const [what, migration, from, to, test] of MUTATIONS) {
 }
 console.log(`\n${MUTATIONS.length - survived} of ${MUTATIONS.length} mutations were noticed`);
 Deno.exit(survived === 0 ? 0 : 1);
+
+/** Where a file of tests lies: in either of the two folders. */
+async function testFile(name: string): Promise<string> {
+  const tests = join(import.meta.dirname!, "../supabase/tests");
+  for (const folder of ["contract", "trust"]) {
+    const path = join(tests, folder, `${name}_test.ts`);
+    if (await Deno.stat(path).then(() => true, () => false)) return path;
+  }
+  throw new Error(`There is no ${name}_test.ts below ${tests}`);
+}

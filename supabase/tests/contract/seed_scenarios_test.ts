@@ -1,9 +1,9 @@
 // The original requirement: three scenarios, each with its four validations, and the four core cases of the tests
 // that came before it. Here they run over HTTP, against a real database.
 import { assert, assertEquals, assertGreater, assertNotEquals } from "@std/assert";
-import { atOneBarrier } from "./support/race.ts";
-import { acquire, invoke, release } from "./support/stack.ts";
-import { LOCK_COLUMNS, newTenant } from "./support/tenant.ts";
+import { atOneBarrier } from "../support/race.ts";
+import { acquire, invoke, release } from "../support/stack.ts";
+import { LOCK_COLUMNS, newTenant } from "../support/tenant.ts";
 
 const A = { lock_holder_user_id: "process-a" };
 const B = { lock_holder_user_id: "process-b" };

@@ -2,9 +2,9 @@
 // prints a seed and a path; FAST_CHECK='{"seed":…,"path":"…"}' in the environment repeats it.
 import { assert, assertEquals, assertFalse, assertMatch } from "@std/assert";
 import fc from "fast-check";
-import { ERRORS } from "../functions/_shared/errors.ts";
-import { hostileRequest, send } from "./support/hostile_request.ts";
-import { isSoak, runs } from "./support/soak.ts";
+import { ERRORS } from "../../functions/_shared/errors.ts";
+import { hostileRequest, send } from "../support/hostile_request.ts";
+import { isSoak, runs } from "../support/soak.ts";
 import {
   acquire,
   type Answer,
@@ -14,8 +14,8 @@ import {
   secretKey,
   sql,
   url,
-} from "./support/stack.ts";
-import { newTenant, type Tenant } from "./support/tenant.ts";
+} from "../support/stack.ts";
+import { newTenant, type Tenant } from "../support/tenant.ts";
 
 const replay = Deno.env.get("FAST_CHECK");
 

@@ -11,12 +11,12 @@ import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
 // @ts-types="@types/pg"
 import pg from "pg";
-import { authSchema } from "./auth_api.ts";
+import { authSchema } from "../local/auth/auth_api.ts";
 import { startFakeManagementApi, type Upload } from "./fake_management_api.ts";
-import { migrate } from "./migrate.ts";
-import { startPostgres } from "./postgres.ts";
-import { prepareDatabase } from "./prepare_database.ts";
-import { StackError } from "./stack_error.ts";
+import { migrate } from "../local/postgres/migrate.ts";
+import { startPostgres } from "../local/postgres/postgres.ts";
+import { prepareDatabase } from "../local/postgres/prepare_database.ts";
+import { StackError } from "../local/stack_error.ts";
 
 /** The version that the configuration is written for, and that CI installs. */
 export const CLI = "supabase@3.1.0";
@@ -188,7 +188,7 @@ const CHECKS: Check[] = [
       plant: ({ project }) =>
         append(
           join(project, "supabase/functions/_shared/errors.ts"),
-          'export * from "./fault.ts";\n',
+          'export * from "../local/fault.ts";\n',
         ),
       found: /WARN: .*fault\.ts/,
     },

@@ -2,8 +2,8 @@
 // embedded stack is held to it by the same words as the real one.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { setTimeout as delay } from "node:timers/promises";
-import { publishableKey, secretKey, sql, url } from "./support/stack.ts";
-import { user } from "./support/tenant.ts";
+import { publishableKey, secretKey, sql, url } from "../support/stack.ts";
+import { user } from "../support/tenant.ts";
 
 /** Something in `public` that a test made for itself. */
 interface Thing extends AsyncDisposable {

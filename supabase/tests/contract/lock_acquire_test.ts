@@ -1,8 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals, assertGreater, assertMatch } from "@std/assert";
-import { openSession } from "./support/race.ts";
-import { acquire, invoke, release, renew, sql } from "./support/stack.ts";
-import { LOCK_COLUMNS, newTenant, type Tenant } from "./support/tenant.ts";
-import { WAYS_TO_END } from "./support/ways_to_end.ts";
+import { openSession } from "../support/race.ts";
+import { acquire, invoke, release, renew, sql } from "../support/stack.ts";
+import { LOCK_COLUMNS, newTenant, type Tenant } from "../support/tenant.ts";
+import { WAYS_TO_END } from "../support/ways_to_end.ts";
 
 const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
 const W1 = { lock_holder_user_id: "worker-1" };

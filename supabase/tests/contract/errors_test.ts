@@ -7,8 +7,8 @@ import {
   assertMatch,
   assertRejects,
 } from "@std/assert";
-import { ERRORS } from "../functions/_shared/errors.ts";
-import { passOnTo, serveDataApi, serveFunction } from "./support/own_function.ts";
+import { ERRORS } from "../../functions/_shared/errors.ts";
+import { passOnTo, serveDataApi, serveFunction } from "../support/own_function.ts";
 import {
   type Answer,
   client,
@@ -17,9 +17,9 @@ import {
   secretKey,
   sql,
   url,
-} from "./support/stack.ts";
-import { canSign, signedToken } from "./support/authority.ts";
-import { newTenant, type Tenant, user } from "./support/tenant.ts";
+} from "../support/stack.ts";
+import { canSign, signedToken } from "../support/authority.ts";
+import { newTenant, type Tenant, user } from "../support/tenant.ts";
 
 const FUNCTIONS = ["lock-acquire", "lock-renew", "lock-release"];
 
