@@ -1087,6 +1087,7 @@ begin
     v_needs_place := p_queue_seconds > 0 and v_first."position" is null;
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      v_locked := 'nothing'; -- the row may be somebody else's
     elsif v_grantable and v_locked = 'for a grant' then
       v_now := holdfast.grant_locks(
         p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_ttl, v_now
@@ -1198,8 +1199,11 @@ begin
       where t.video_id = p_video_id and t.database_name = any (p_names)
     ))
   where s.video_id = p_video_id and s.database_name = any (p_names);
-  -- P3: the write may have waited for a lock on the whole table; the lease begins now, then
+  -- P3: the write may have waited for a lock on the whole table. The lease begins now, then, and the right is asked for again.
   if clock_timestamp() - p_now > interval '5 milliseconds' then
+    if not holdfast.may_see(p_video_id, case when p_type = 'client' then p_holder::uuid end) then
+      perform holdfast.raise_error('VIDEO_NOT_FOUND');
+    end if;
     v_now := clock_timestamp();
     update public.video_database_state s
     set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => p_ttl)
@@ -1516,6 +1520,7 @@ declare
   v_now timestamptz;
   v_all holdfast.met_release[];
   v_may_see boolean;
+  v_missing text[];
   v_ended json;
 begin
   perform holdfast.check_release(
@@ -1539,10 +1544,25 @@ begin
       perform holdfast.raise_invalid_request(array['lock_id names an acquisition of other databases']);
     end if;
 
+    v_missing := array(select m.database_name from unnest(v_all) m where m.unseen and not m.is_there);
     perform from unnest(v_all) m where m.ends or m.unseen;
     if not found then
       return holdfast.not_released(v_all, p_database_names is not null, v_may_see);
-    elsif v_locked then
+    elsif v_missing <> '{}' then
+      if not v_may_see then
+        perform holdfast.raise_error('VIDEO_NOT_FOUND');
+      end if;
+      begin
+        exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      exception when sqlstate 'PT400' then
+        -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
+        return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
+      end;
+      v_locked := false; -- the row may be somebody else's
+    elsif not v_locked then
+      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
+      v_locked := true;
+    else
       v_ended := holdfast.end_leases(
         p_video_id, array(select m.database_name from unnest(v_all) m where m.ends), p_force,
         coalesce(p_user::text, 'service_role'), v_now
@@ -1554,27 +1574,10 @@ begin
       if json_array_length(v_ended) > 0 then
         return case when p_database_names is not null then json_build_object('released', true, 'locks', v_ended)
           else json_build_object('released', true, 'lock', v_ended -> 0) end;
-      end if;
-      -- what ran out has expired, what was not seen is cancelled: look again, and say which
-      v_locked := p_lock_id is not null;
-      if not v_locked then
+      elsif p_lock_id is null then
         return json_build_object('released', false, 'reason', 'expired', 'holder', null);
       end if;
-    else
-      perform from unnest(v_all) m where m.unseen and not m.is_there;
-      if found and not v_may_see then
-        perform holdfast.raise_error('VIDEO_NOT_FOUND');
-      end if;
-      begin
-        exit when not holdfast.create_rows(
-          p_video_id, array(select m.database_name from unnest(v_all) m where m.unseen and not m.is_there), v_until
-        );
-      exception when sqlstate 'PT400' then
-        -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
-        return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
-      end;
-      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
-      v_locked := true;
+      -- what ran out has expired, what was not seen is cancelled: look again, and say which
     end if;
   end loop;
   return json_build_object('released', false, 'reason', 'busy', 'holder', case when v_may_see then v_all[1].holder end);

@@ -146,6 +146,7 @@ begin
     v_needs_place := p_queue_seconds > 0 and v_first."position" is null;
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      v_locked := 'nothing'; -- the row may be somebody else's
     elsif v_grantable and v_locked = 'for a grant' then
       v_now := holdfast.grant_locks(
         p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_ttl, v_now
