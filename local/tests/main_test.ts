@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { run, start } from "./support/command.ts";
+import { run, runCurls, start } from "./support/command.ts";
 
 /** An empty folder for a stack's data. */
 async function dataFolder(): Promise<{ path: string } & AsyncDisposable> {
@@ -38,7 +38,7 @@ Deno.test("--help lists every flag, and a wrong word is told with exit code 2", 
   assertStringIncludes(wrongPort.stderr, "--port");
 });
 
-Deno.test("start prints a curl that acquires a lock, status the four values, stop ends it all", async () => {
+Deno.test("start prints a curl that acquires a lock and one that releases it, status the four values, stop ends it all", async () => {
   await using data = await dataFolder();
   const { stdout, process, end } = await start(data.path);
 
@@ -49,10 +49,9 @@ Deno.test("start prints a curl that acquires a lock, status the four values, sto
     /^SUPABASE_URL="http:\/\/127\.0\.0\.1:\d+"\nSUPABASE_PUBLISHABLE_KEY="sb_publishable_[\w-]+"\nSUPABASE_SECRET_KEY="sb_secret_[\w-]+"\nSUPABASE_DB_URL="postgresql:\/\/postgres:postgres@127\.0\.0\.1:\d+\/postgres"\n$/,
   );
 
-  const curl = stdout.slice(stdout.indexOf("curl"));
-  const { stdout: answer } = await new Deno.Command("sh", { args: ["-c", curl] }).output();
-  const { acquired, lock } = JSON.parse(new TextDecoder().decode(answer));
-  assertEquals([acquired, lock.lock_holder_user_id], [true, "worker-1"]);
+  const [acquired, released] = await runCurls(stdout);
+  assertEquals([acquired.acquired, acquired.lock.lock_holder_user_id], [true, "worker-1"]);
+  assertEquals([released.released, released.lock.lock_id], [true, acquired.lock.lock_id]);
 
   const second = await run(["start", "--data", data.path, "--port", "0", "--db-port", "0"]);
   assertEquals(second.code, 1);
@@ -121,7 +120,7 @@ Deno.test({
       }).output();
       assert(success);
     }
-    const { end } = await start(join(checkout, ".holdfast"), [], checkout);
+    const { end } = await start(join(checkout, ".holdfast"), [], { checkout });
     assertEquals((await end("SIGTERM")).code, 0);
   },
 });
