@@ -86,3 +86,9 @@ function command(
     stderr: "piped",
   });
 }
+
+/** The commands, with their environment, that mention a word: PostgreSQL its folder, a function the stack's address. */
+export async function processesWith(word: string): Promise<string[]> {
+  const { stdout } = await new Deno.Command("ps", { args: ["axeww", "-o", "args"] }).output();
+  return new TextDecoder().decode(stdout).split("\n").filter((line) => line.includes(word));
+}

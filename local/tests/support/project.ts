@@ -10,6 +10,12 @@ export interface Project extends AsyncDisposable {
   write(file: string, text: string): Promise<void>;
 }
 
+/** An empty folder for the length of a test. */
+export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposable> {
+  const path = await Deno.makeTempDir({ prefix: "holdfast-test-" });
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+}
+
 /**
  * Makes a project in a temporary folder.
  *
