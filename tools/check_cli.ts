@@ -136,7 +136,7 @@ const CHECKS: Check[] = [
       plant: async ({ otherDatabase }) => {
         await query(
           otherDatabase,
-          "update supabase_migrations.schema_migrations set statements[1] = 'select 1'",
+          "update supabase_migrations.schema_migrations set name = 'another'",
         );
       },
       found: /schema_migrations, by the CLI/,
