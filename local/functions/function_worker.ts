@@ -12,21 +12,23 @@ Object.defineProperty(globalThis, "EdgeRuntime", {
   value: { waitUntil: (work: Promise<unknown>) => work },
 });
 
-let server: Deno.HttpServer | undefined;
+let finish = () => Promise.resolve();
 endWithParent(); // also while the function still loads
 
 const { default: served } = await import(Deno.args[0]!);
 if (typeof served?.fetch !== "function") {
   throw new TypeError("The module of an edge function has to say: export default { fetch }");
 }
-server = Deno.serve({
+const server = Deno.serve({
   hostname: "127.0.0.1",
   port: 0,
   onListen: ({ port }) => console.log(`\0listening ${port}`),
 }, (request, info) => served.fetch(request, info));
 
+finish = () => server.shutdown();
+
 async function endWithParent(): Promise<void> {
   for await (const _ of Deno.stdin.readable);
-  await server?.shutdown();
+  await finish();
   Deno.exit();
 }
