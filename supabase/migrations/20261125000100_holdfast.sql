@@ -1031,7 +1031,9 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := array(select n from unnest(p_database_names) n order by n collate "C");
+  -- one name is one lock, in whichever of the two fields it comes
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_lock_id constant uuid := coalesce(p_lock_id, gen_random_uuid());
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked text := 'nothing';
@@ -1053,7 +1055,7 @@ begin
     end if;
     v_now := clock_timestamp();
     v_all := array(select m from holdfast.meet(
-      p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_take_over, v_now
+      p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_take_over, v_now
     ) m);
     select m.* into v_first from unnest(v_all) m
     where m.reason is distinct from 'same' order by m.reason is null, m.reason <> 'ended', m.ord limit 1;
@@ -1072,7 +1074,7 @@ begin
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
     elsif v_grantable and v_locked = 'for a grant' then
-      perform holdfast.grant_locks(p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_ttl, v_now);
+      perform holdfast.grant_locks(p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_ttl, v_now);
       return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
     elsif v_grantable then
       v_busy := not holdfast.lock_rows(p_video_id, v_names, true, v_until);
@@ -1084,7 +1086,7 @@ begin
       );
       v_locked := 'for a place';
     elsif v_needs_place and holdfast.queue_up(
-      p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_queue_seconds
+      p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_queue_seconds
     ) then
       null; -- look at the line, with the place in it
     else
@@ -1482,7 +1484,8 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := nullif(array(select n from unnest(p_database_names) n order by n collate "C"), '{}');
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked boolean := false;
   v_now timestamptz;
@@ -1877,7 +1880,8 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := nullif(array(select n from unnest(p_database_names) n order by n collate "C"), '{}');
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked boolean := false;
   v_now timestamptz;

@@ -77,7 +77,8 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := nullif(array(select n from unnest(p_database_names) n order by n collate "C"), '{}');
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked boolean := false;
   v_now timestamptz;
