@@ -2,6 +2,7 @@
 // tried on what breaks it, too, in a transaction that is rolled back. The rules are for Holdfast's own objects: what
 // else a project has in the same database is its own business.
 import { assert, assertEquals } from "@std/assert";
+import { OWN_IN_PUBLIC } from "../support/own_objects.ts";
 import { sql } from "../support/stack.ts";
 
 /** Something that has to be so of every object of ours. */
@@ -14,16 +15,9 @@ interface Rule {
   fine?: string[];
 }
 
-const SCHEMAS = new URL("../../schemas/", import.meta.url);
-/** What supabase/schemas creates in `public`, by name; all else there is the project's. */
-const IN_PUBLIC = Array.from(Deno.readDirSync(SCHEMAS), ({ name }) => name)
-  .flatMap((name) => [
-    ...Deno.readTextFileSync(new URL(name, SCHEMAS))
-      .matchAll(/^create (?:table|view|function|domain|type) public\.(\w+)/gm),
-  ]).map(([, name]) => name!);
 /** Whether an object is ours, or was planted by this test to look like it. */
 const ours = (schema: string, name: string) =>
-  `(${schema} = 'holdfast' or ${schema} = 'public' and ${name} = any ('{planted,${IN_PUBLIC}}'))`;
+  `(${schema} = 'holdfast' or ${schema} = 'public' and ${name} = any ('{planted,${OWN_IN_PUBLIC}}'))`;
 
 const RELATIONS = `(
   select c.* from pg_class c where ${ours("c.relnamespace::regnamespace::text", "c.relname")}
