@@ -392,9 +392,10 @@ create table public.video_database_lock_history (
   constraint video_database_lock_history_pkey primary key (video_id, database_name, lock_id)
 );
 
--- serves the policy, and a tenant's newest entries
-create index video_database_lock_history_tenant_id_ended_at_idx
-  on public.video_database_lock_history (tenant_id, ended_at);
+-- Serves the policy, also where somebody asks for one video's entries: it has both, and so another tenant's are not even
+-- read. The primary key would find them, and take the longer the more there are.
+create index video_database_lock_history_tenant_id_video_id_ended_at_idx
+  on public.video_database_lock_history (tenant_id, video_id, ended_at);
 -- serves prune_lock_history() and holdfast.lock_counts; rows come nearly in this order, so a summary of each stretch will do
 create index video_database_lock_history_ended_at_idx
   on public.video_database_lock_history using brin (ended_at) with (pages_per_range = 32, autosummarize = on);
@@ -651,9 +652,10 @@ begin
   where p.video_id = p_video_id and p.database_name = p_database_name and p.kept_until > clock_timestamp()
     and (p.lock_type = 'server' or (
       select true
-      from public.videos v
-      join holdfast.membership m on m.tenant_id = v.tenant_id
-      where v.id = p.video_id and m.user_id = p.lock_holder_user_id::uuid
+      from holdfast.membership m
+      -- not a join: that could begin with all memberships that the user has
+      where m.tenant_id = (select v.tenant_id from public.videos v where v.id = p_video_id)
+        and m.user_id = p.lock_holder_user_id::uuid
       limit 1
     ));
 end;
@@ -970,12 +972,21 @@ begin
     l."position", coalesce(l.length, 0),
     floor(extract(epoch from l.kept_until - p_now) * 1000)::bigint
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on s.has_line and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    where s.has_line and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id in (p_holder, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(s.lock_expires_at > p_now, false) as live,
       coalesce(s.lock_holder_user_id = p_holder and s.lock_type = p_type, false) as mine
@@ -1450,12 +1461,21 @@ begin
       )
     )::holdfast.holder) end
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    where c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id = coalesce(p_user::text, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(
         s.lock_id is not null and (p_lock_id is null or s.lock_id = p_lock_id)
@@ -1852,12 +1872,21 @@ begin
         and s.lock_holder_user_id = coalesce(p_user::text, case when f.was_mine then h.lock_holder_user_id end, '')
     )::holdfast.holder) end
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    where c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id = coalesce(p_user::text, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(
         s.lock_id = p_lock_id and s.lock_type = p_type and (p_user is null or s.lock_holder_user_id = p_user::text), false
@@ -1990,6 +2019,10 @@ declare
 begin
   if v_user is null and not v_server then
     perform holdfast.raise_error('NOT_AUTHENTICATED');
+  end if;
+  if not v_server and not holdfast.may_see(p_video_id, v_user) then
+    -- before anything is locked: nobody reaches into another tenant's rows, not even to share one for a moment
+    perform holdfast.raise_lock_not_held(p_video_id, p_database_name, p_token, p_lock_id, v_user, null);
   end if;
   -- The video before the state row, as its deletion takes them. And no waiting for a lock: the caller may hold guarded rows
   -- which a deletion that has the video wants. Sleeping is no edge in the wait graph, so there is no deadlock to break.

@@ -45,12 +45,21 @@ begin
     l."position", coalesce(l.length, 0),
     floor(extract(epoch from l.kept_until - p_now) * 1000)::bigint
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on s.has_line and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    where s.has_line and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id in (p_holder, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(s.lock_expires_at > p_now, false) as live,
       coalesce(s.lock_holder_user_id = p_holder and s.lock_type = p_type, false) as mine

@@ -336,9 +336,9 @@ const RULES: Record<string, Rule> = {
   "P8 the planner keeps no statistics of whose the locks are, as row level security does not hide its estimates":
     {
       find: `select a.relname || '.' || a.attname as offender from ${COLUMNS} a
-      where a.relname in ('video_database_state', 'video_database_lock_history')
+      where a.relname in ('videos', 'tenant_members', 'video_database_state', 'video_database_lock_history')
         and a.attname in (
-          'video_id', 'database_name', 'tenant_id', 'lock_id', 'lock_holder_user_id', 'fencing_token', 'ended_by'
+          'id', 'user_id', 'storage_key', 'video_id', 'database_name', 'tenant_id', 'lock_id', 'lock_holder_user_id', 'fencing_token', 'ended_by'
         )
         and a.attstattarget is distinct from 0`,
       broken: ["alter table public.video_database_state alter column tenant_id set statistics 100"],
