@@ -152,43 +152,41 @@ for (const door of ["functions", "rpc"]) {
       { ...acquire, body: { ...layout(s), ...name(s), lock_id: s.lockId } },
     ],
   };
-  if (door === "rpc") {
-    ROWS[`${acquire.name}, several free locks`] = {
-      tries: (s) => [{ ...acquire, body: { ...several(s), ...name(s) } }],
-      changes: ["+ state captions", "+ state layout"],
-      done: (s, { locks }) =>
-        assertEquals(locks.map((l: Record<string, unknown>) => [l.database_name, l.lock_type]), [
-          ["layout", isServer(s) ? "server" : "client"],
-          ["captions", isServer(s) ? "server" : "client"],
-        ]),
-    };
-    ROWS[`${acquire.name}, a place in the line`] = {
-      arrange: bensLease,
-      tries: (s) => [{
-        ...acquire,
-        body: { ...layout(s), ...name(s), lock_id: crypto.randomUUID(), queue_seconds: 60 },
-      }],
-      outcome: false,
-      changes: ["+ place layout", "~ state layout: has_line"],
-      done: (_, { queue }) => assertEquals(queue, { position: 1, length: 1 }),
-    };
-    ROWS[`${renew.name}, their own leases on several`] = {
-      arrange: ownSet,
-      tries: (s) => [{ ...renew, body: { ...several(s), lock_id: s.lockId } }],
-      changes: SET.map((of) => `~ state ${of}: last_activity_at lock_expires_at`),
-    };
-    ROWS[`${release.name}, their own leases on several`] = {
-      arrange: ownSet,
-      tries: (s) => [{ ...release, body: { ...several(s), lock_id: s.lockId } }],
-      changes: [
-        "+ history released",
-        "+ history released captions",
-        ...SET.map((of) =>
-          CLEARED.replace("layout", of).replace("lock_expires_at", "lock_database_names $&")
-        ),
-      ],
-    };
-  }
+  ROWS[`${acquire.name}, several free locks`] = {
+    tries: (s) => [{ ...acquire, body: { ...several(s), ...name(s) } }],
+    changes: ["+ state captions", "+ state layout"],
+    done: (s, { locks }) =>
+      assertEquals(locks.map((l: Record<string, unknown>) => [l.database_name, l.lock_type]), [
+        ["layout", isServer(s) ? "server" : "client"],
+        ["captions", isServer(s) ? "server" : "client"],
+      ]),
+  };
+  ROWS[`${acquire.name}, a place in the line`] = {
+    arrange: bensLease,
+    tries: (s) => [{
+      ...acquire,
+      body: { ...layout(s), ...name(s), lock_id: crypto.randomUUID(), queue_seconds: 60 },
+    }],
+    outcome: false,
+    changes: ["+ place layout", "~ state layout: has_line"],
+    done: (_, { queue }) => assertEquals(queue, { position: 1, length: 1 }),
+  };
+  ROWS[`${renew.name}, their own leases on several`] = {
+    arrange: ownSet,
+    tries: (s) => [{ ...renew, body: { ...several(s), lock_id: s.lockId } }],
+    changes: SET.map((of) => `~ state ${of}: last_activity_at lock_expires_at`),
+  };
+  ROWS[`${release.name}, their own leases on several`] = {
+    arrange: ownSet,
+    tries: (s) => [{ ...release, body: { ...several(s), lock_id: s.lockId } }],
+    changes: [
+      "+ history released",
+      "+ history released captions",
+      ...SET.map((of) =>
+        CLEARED.replace("layout", of).replace("lock_expires_at", "lock_database_names $&")
+      ),
+    ],
+  };
   ROWS[`${renew.name}, own lease`] = {
     arrange: ownLease,
     tries: (s) => [{ ...renew, body: { ...layout(s), lock_id: s.lockId } }],

@@ -85,9 +85,6 @@ const locking = (path: (verb: string) => string): Questions => ({
   "release with a lock_id that was cancelled": call(path("release"), { lock_id: CANCELLED_ID }),
   "release by force": call(path("release"), { force: true }),
   "release by force and lock_id": call(path("release"), { force: true, lock_id: LOCK_ID }),
-});
-/** What the line and several locks can be asked. */
-const lockingMore = (path: (verb: string) => string): Questions => ({
   "acquire and wait": call(path("acquire"), { ...QUEUED, lock_id: LOCK_ID }),
   "acquire and wait in another's place": call(path("acquire"), { ...QUEUED, lock_id: WAITING_ID }),
   "acquire several": call(path("acquire"), SET, false),
@@ -106,7 +103,6 @@ const QUESTIONS: Record<string, Questions> = {
   "the functions answer": locking((verb) => `/functions/v1/lock-${verb}`),
   "the RPCs answer": {
     ...locking((verb) => `/rest/v1/rpc/${verb}_lock`),
-    ...lockingMore((verb) => `/rest/v1/rpc/${verb}_lock`),
     "acquire with a broken rule of the line": call("/rest/v1/rpc/acquire_lock", QUEUED),
     "acquire with a broken rule": call("/rest/v1/rpc/acquire_lock", { ttl_seconds: 0 }),
     "renew with a broken rule": call("/rest/v1/rpc/renew_lock", {
