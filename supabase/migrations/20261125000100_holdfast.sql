@@ -974,7 +974,8 @@ begin
   left join public.video_database_lock_history h
     on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
   left join holdfast.cancellation c
-    on s.has_line and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+    -- a row that is missing may have left a line and cancellations behind
+    on s.has_line is not false and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id in (p_holder, '')
   cross join lateral (
     select coalesce(s.lock_expires_at > p_now, false) as live,
@@ -993,7 +994,7 @@ begin
       join holdfast.place p on p.video_id = p_video_id and p.database_name = n.name and p.lock_id = i.lock_id
         and p.lock_type = i.lock_type and p.lock_holder_user_id = i.lock_holder_user_id
     ) q
-  ) l on s.has_line
+  ) l on s.has_line is not false
   order by n.ord;
 end;
 $$;
