@@ -3,11 +3,10 @@
 // one. A failure prints a seed and a path; FAST_CHECK='{"seed":…,"path":"…"}' in the environment repeats it.
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { type Door, httpDoor, sqlDoor } from "../support/doors.ts";
+import { type Door, newestHttpDoor, sqlDoor } from "../support/doors.ts";
 import { step } from "../support/lock_lives.ts";
 import { LockWorld } from "../support/lock_world.ts";
 import { isSoak, runs } from "../support/soak.ts";
-import { client, invoke, secretKey } from "../support/stack.ts";
 import { withoutUsualCase } from "../support/without_usual_case.ts";
 
 const replay = JSON.parse(Deno.env.get("FAST_CHECK") ?? "{}");
@@ -83,16 +82,6 @@ Deno.test("random lives of locks agree with the model without the functions' usu
 });
 
 Deno.test("random lives of locks agree with the model, over HTTP", async () => {
-  // functions that do not know the line yet refuse its field by name; the Data API's RPCs are then asked instead
-  const { body } = await invoke(client(secretKey), "lock-acquire", {
-    video_id: crypto.randomUUID(),
-    database_name: "layout",
-    lock_holder_user_id: "worker-1",
-    queue_seconds: 0,
-  });
-  const kinds = await live(
-    runs(4, 300),
-    httpDoor(body.code === "VIDEO_NOT_FOUND" ? "functions" : "rpc"),
-  );
+  const kinds = await live(runs(4, 300), await newestHttpDoor());
   assert(kinds.has("granted"));
 });
