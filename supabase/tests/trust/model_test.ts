@@ -7,7 +7,7 @@ import { type Door, newestHttpDoor, sqlDoor } from "../support/doors.ts";
 import { step } from "../support/lock_lives.ts";
 import { LockWorld } from "../support/lock_world.ts";
 import { isSoak, runs } from "../support/soak.ts";
-import { withoutUsualCase } from "../support/without_usual_case.ts";
+import { changedFunctions, WITHOUT_USUAL_CASE } from "../support/changed_functions.ts";
 
 const replay = JSON.parse(Deno.env.get("FAST_CHECK") ?? "{}");
 
@@ -76,7 +76,7 @@ Deno.test("random lives of locks agree with the model, by SQL", async () => {
 
 Deno.test("random lives of locks agree with the model without the functions' usual case", async () => {
   await using stack = new AsyncDisposableStack();
-  const schema = await withoutUsualCase();
+  const schema = await changedFunctions(WITHOUT_USUAL_CASE);
   stack.use(schema);
   assert((await live(runs(40, 5_000), sqlDoor(stack, schema.name))).has("granted"));
 });
