@@ -226,7 +226,7 @@ function fields(
   );
   const spoiled = fc.array(fc.tuple(fc.nat(9), jsonText), { minLength: 1, maxLength: 2 });
   return fc.record({
-    good: fc.tuple(...good).map((members) => oneOfTheTwo(members.filter((m) => m !== null))),
+    good: fc.tuple(...good).map((members) => agreeing(name, members.filter((m) => m !== null))),
     spoiled: spoil ? spoiled : mostly<[number, string][]>([], spoiled),
     missing: fc.oneof({ weight: 9, arbitrary: fc.constant(-1) }, {
       weight: 1,
@@ -241,10 +241,13 @@ function fields(
   });
 }
 
-/** Without `database_name` where `database_names` is there. */
-function oneOfTheTwo(members: [string, string][]): [string, string][] {
-  const several = members.some(([field]) => field === "database_names");
-  return members.filter(([field]) => !several || field !== "database_name");
+/** Without the fields that exclude one another: one name or several, and for a release a lock_id or a holder. */
+function agreeing(name: string, members: [string, string][]): [string, string][] {
+  const has = (field: string) => members.some(([other]) => other === field);
+  return members.filter(([field]) =>
+    !(field === "database_name" && has("database_names")) &&
+    !(field === "lock_holder_user_id" && name === "lock-release" && has("lock_id"))
+  );
 }
 
 /** The bytes of a body, of whose members some are good. */
