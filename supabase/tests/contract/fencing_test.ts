@@ -1,4 +1,4 @@
-// P4 where it counts: in the transaction that writes. The guarded table is the one of docs/fencing.md, made by the SQL
+// P4 where it counts: in the transaction that writes. The guarded table is the one of docs/how-to/guard-a-table.md, made by the SQL
 // that stands there.
 import { assertEquals, assertMatch } from "@std/assert";
 import type { SupabaseClient } from "@supabase/supabase-js";
@@ -18,12 +18,12 @@ const captions = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "
 const W1 = { lock_holder_user_id: "worker-1" };
 const W2 = { lock_holder_user_id: "worker-2" };
 
-const doc = await Deno.readTextFile(new URL("../../../docs/fencing.md", import.meta.url));
+const doc = await Deno.readTextFile(new URL("../../../docs/how-to/guard-a-table.md", import.meta.url));
 const example = doc.match(/```sql\n(create table public\.captions[\s\S]*?)```/)?.[1];
 await sql.unsafe(`drop table if exists public.captions; ${example}; notify pgrst, 'reload schema'`);
 afterAll(() => sql`drop table public.captions`);
 
-/** Writes a caption as docs/fencing.md does; answers the error's code, or null. */
+/** Writes a caption as docs/how-to/guard-a-table.md does; answers the error's code, or null. */
 async function write(
   caller: SupabaseClient,
   video_id: string,
@@ -44,7 +44,7 @@ const texts = async (tenant: Tenant) =>
   (await sql<{ text: string }[]>`select text from public.captions where video_id = ${tenant.video}`)
     .map((row) => row.text);
 
-Deno.test("the example of docs/fencing.md: the holder writes, and nobody else", async () => {
+Deno.test("the example of docs/how-to/guard-a-table.md: the holder writes, and nobody else", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const ben = await tenant.join("ben");

@@ -5,14 +5,14 @@ import { openSession } from "../support/race.ts";
 
 const read = (path: string) => Deno.readTextFile(new URL(`../../../${path}`, import.meta.url));
 
-Deno.test("docs/errors.md lists every error of the table, with its status, and no other", async () => {
-  const rows = [...(await read("docs/errors.md")).matchAll(/^\| `([A-Z_]+)`\s*\| (\d+)\s*\|/gm)]
+Deno.test("docs/reference/errors.md lists every error of the table, with its status, and no other", async () => {
+  const rows = [...(await read("docs/reference/errors.md")).matchAll(/^\| `([A-Z_]+)`\s*\| (\d+)\s*\|/gm)]
     .map(([, code, status]) => [code, Number(status)]);
   assertEquals(rows, Object.entries(ERRORS).map(([code, { status }]) => [code, status]));
 });
 
-Deno.test("the queries of docs/operations.md run", async () => {
-  const queries = [...(await read("docs/operations.md")).matchAll(/```sql\n([\s\S]*?)```/g)].map((
+Deno.test("the queries of docs/operating/watch.md run", async () => {
+  const queries = [...(await read("docs/operating/watch.md")).matchAll(/```sql\n([\s\S]*?)```/g)].map((
     [, query],
   ) => query!);
   assertEquals(queries.length >= 7, true);
@@ -22,8 +22,8 @@ Deno.test("the queries of docs/operations.md run", async () => {
   await session.run`rollback`;
 });
 
-Deno.test("docs/protocol.md names all promises, and each is shown by tests that carry its number", async () => {
-  const promises = [...(await read("docs/protocol.md")).matchAll(/^- \*\*(P\d+) /gm)].map((
+Deno.test("docs/reference/http.md names all promises, and each is shown by tests that carry its number", async () => {
+  const promises = [...(await read("docs/reference/http.md")).matchAll(/^- \*\*(P\d+) /gm)].map((
     [, promise],
   ) => promise!);
   assertEquals(promises, Array.from({ length: 10 }, (_, i) => `P${i + 1}`));
