@@ -1,6 +1,6 @@
 // What every newcomer reads first is not run by any other test: versions that stand in prose, links, the notes of a
 // release.
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { join, relative } from "node:path";
 import { CLI } from "../../tools/check_cli.ts";
 import { releaseNotes } from "../../tools/release_notes.ts";
@@ -70,9 +70,10 @@ Deno.test("a table of docs fits a screen: no row is wider than 160 characters", 
   assertEquals(wide, []);
 });
 
-Deno.test("the version stands in deno.json, and the changelog has a section for it or for what comes", () => {
+Deno.test("the version of deno.json is what the database says; the changelog has a section for it or for what comes", () => {
   const { version } = JSON.parse(read("deno.json"));
   assert(/^\d+\.\d+\.\d+$/.test(version));
+  assertStringIncludes(read("supabase/schemas/10_holdfast.sql"), `return '${version}';`);
   assert(read("CHANGELOG.md").match(new RegExp(`^## (Unreleased|${version} - .*)$`, "m")));
 });
 

@@ -18,7 +18,9 @@ const captions = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "
 const W1 = { lock_holder_user_id: "worker-1" };
 const W2 = { lock_holder_user_id: "worker-2" };
 
-const doc = await Deno.readTextFile(new URL("../../../docs/how-to/guard-a-table.md", import.meta.url));
+const doc = await Deno.readTextFile(
+  new URL("../../../docs/how-to/guard-a-table.md", import.meta.url),
+);
 const example = doc.match(/```sql\n(create table public\.captions[\s\S]*?)```/)?.[1];
 await sql.unsafe(`drop table if exists public.captions; ${example}; notify pgrst, 'reload schema'`);
 afterAll(() => sql`drop table public.captions`);

@@ -27,13 +27,17 @@ export type Caller = typeof CALLERS[number];
  * @throws {Error} When the table is missing, or has other columns than {@link CALLERS}.
  */
 export function readMatrix(): Map<string, Record<Caller, string>> {
-  const text = Deno.readTextFileSync(new URL("../../../docs/reference/authority.md", import.meta.url));
+  const text = Deno.readTextFileSync(
+    new URL("../../../docs/reference/authority.md", import.meta.url),
+  );
   const tables = text.split(/\n\n+/).map((block) =>
     block.split("\n").filter((line) => line.startsWith("|"))
       .map((line) => line.split("|").slice(1, -1).map((cell) => cell.replaceAll("`", "").trim()))
   );
   const table = tables.find(([header]) => header?.slice(1).join() === CALLERS.join());
-  if (!table) throw new Error(`docs/reference/authority.md has no table with the columns ${CALLERS}`);
+  if (!table) {
+    throw new Error(`docs/reference/authority.md has no table with the columns ${CALLERS}`);
+  }
   return new Map(
     table.slice(2).map(([name = "", ...cells]) => [
       name,

@@ -1,40 +1,57 @@
 // What the docs say in a form that can be run or compared is run and compared.
-import { assertEquals } from "@std/assert";
+import { assert, assertEquals } from "@std/assert";
 import { ERRORS } from "../../functions/_shared/errors.ts";
 import { openSession } from "../support/race.ts";
 
-const read = (path: string) => Deno.readTextFile(new URL(`../../../${path}`, import.meta.url));
+const PROJECT = new URL("../../../", import.meta.url);
+const read = (path: string) => Deno.readTextFileSync(new URL(path, PROJECT));
 
-Deno.test("docs/reference/errors.md lists every error of the table, with its status, and no other", async () => {
-  const rows = [...(await read("docs/reference/errors.md")).matchAll(/^\| `([A-Z_]+)`\s*\| (\d+)\s*\|/gm)]
+Deno.test("docs/reference/errors.md lists every error of the table, with its status, and no other", () => {
+  const rows = [...read("docs/reference/errors.md").matchAll(/^\| `([A-Z_]+)` +\| (\d+) +\|/gm)]
     .map(([, code, status]) => [code, Number(status)]);
   assertEquals(rows, Object.entries(ERRORS).map(([code, { status }]) => [code, status]));
 });
 
-Deno.test("the queries of docs/operating/watch.md run", async () => {
-  const queries = [...(await read("docs/operating/watch.md")).matchAll(/```sql\n([\s\S]*?)```/g)].map((
-    [, query],
-  ) => query!);
-  assertEquals(queries.length >= 7, true);
-  await using session = openSession();
-  await session.run`begin`;
-  for (const query of queries) await session.run.unsafe(query);
-  await session.run`rollback`;
+for (const { path, blocks } of pagesWithSql()) {
+  Deno.test(`the SQL of ${path} runs`, async () => {
+    await using session = openSession();
+    await session.run`begin`;
+    for (const block of blocks) await session.run.unsafe(block);
+    await session.run`rollback`;
+  });
+}
+
+Deno.test("the pages for operators have SQL that is run", () => {
+  const pages = pagesWithSql().map(({ path }) => path);
+  for (const page of ["clocks", "growth", "restore", "watch"]) {
+    assert(pages.includes(`docs/operating/${page}.md`), page);
+  }
 });
 
-Deno.test("docs/reference/http.md names all promises, and each is shown by tests that carry its number", async () => {
-  const promises = [...(await read("docs/reference/http.md")).matchAll(/^- \*\*(P\d+) /gm)].map((
-    [, promise],
-  ) => promise!);
-  assertEquals(promises, Array.from({ length: 10 }, (_, i) => `P${i + 1}`));
+Deno.test("docs/concepts/promises.md names all promises, and each is shown by tests that carry its number", () => {
+  const promises = [...read("docs/concepts/promises.md").matchAll(/^- \*\*P(\d+) /gm)].map(
+    ([, number]) => Number(number),
+  ).sort((a, b) => a - b);
+  assertEquals(promises, Array.from({ length: 12 }, (_, i) => i + 1));
   let tests = "";
   for (const folder of ["supabase/tests/contract", "supabase/tests/trust"]) {
-    for (const { name } of Deno.readDirSync(new URL(`../../../${folder}`, import.meta.url))) {
-      if (name.endsWith("_test.ts")) tests += await read(`${folder}/${name}`);
+    for (const { name } of Deno.readDirSync(new URL(folder, PROJECT))) {
+      if (name.endsWith("_test.ts")) tests += read(`${folder}/${name}`);
     }
   }
   assertEquals(
-    promises.filter((promise) => !new RegExp(`Deno\\.test\\(\\s*["\`]${promise} `).test(tests)),
+    promises.filter((promise) => !new RegExp(`Deno\\.test\\(\\s*["\`]P${promise} `).test(tests)),
     [],
   );
 });
+
+/** The pages of docs, each with its blocks that begin with ```sql; those with ```sql ignore are left out. */
+function pagesWithSql(folder = "docs"): { path: string; blocks: string[] }[] {
+  return [...Deno.readDirSync(new URL(folder, PROJECT))].flatMap(({ name, isDirectory }) => {
+    const path = `${folder}/${name}`;
+    if (isDirectory) return pagesWithSql(path);
+    if (!name.endsWith(".md")) return [];
+    const blocks = [...read(path).matchAll(/^```sql\n([\s\S]*?)^```$/gm)].map(([, sql]) => sql!);
+    return blocks.length > 0 ? [{ path, blocks }] : [];
+  });
+}
