@@ -12,6 +12,7 @@ import { basename, join } from "node:path";
 import { readKeys } from "../local/keys.ts";
 import { StackError } from "../local/stack_error.ts";
 import { startStack } from "../local/stack.ts";
+import { CLI } from "./supabase_cli.ts";
 
 /** What the tests need to know of a stack, and how the Supabase CLI calls it. */
 const VARIABLES = {
@@ -71,7 +72,7 @@ async function fromSupabase(): Promise<Environment> {
     [name, path],
   ) => ["--override-name", `${path}=${name}`]);
   const { stdout, stderr } = await new Deno.Command("npx", {
-    args: ["--yes", "supabase@3.1.0", "status", "-o", "env", ...overrides],
+    args: ["--yes", CLI, "status", "-o", "env", ...overrides],
     cwd: PROJECT,
     env: { DO_NOT_TRACK: "1" },
   }).output().catch(() => ({

@@ -1,11 +1,15 @@
 import { join, relative, sep } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
+import type { FunctionConfig } from "../config.ts";
+import { hasProxy, PROXY } from "../environment.ts";
 
 /** Which functions to run, and what they are told. */
 export interface EdgeFunctionsOptions {
   /** The project's `supabase/functions`. */
   folder: string;
+  /** Their blocks in config.toml, by name. */
+  config?: Record<string, FunctionConfig>;
   /** The environment variables that the platform gives to every function. */
   env: Record<string, string>;
   /** Serve a function anew when a file of it, or one that it may share, changes. */
@@ -25,16 +29,19 @@ export interface EdgeFunctions {
 
 /**
  * Runs each folder of `supabase/functions` with an `index.ts` as a process of its own, with its own `deno.json`, as
- * it is deployed. Folders that begin with `_` or `.` are no functions.
+ * it is deployed. Folders that begin with `_` or `.` are no functions, nor are those that config.toml turns off.
  *
  * @param options See {@linkcode EdgeFunctionsOptions}.
  */
 export function runEdgeFunctions(options: EdgeFunctionsOptions): EdgeFunctions {
   const running = new Map<string, EdgeFunction>();
+  let stopped = false;
   const watcher = options.watch ? watchFolder(options.folder) : undefined;
 
   async function update(affected: (name: string) => boolean): Promise<void> {
-    const names = await functionNames(options.folder);
+    const names = (await functionNames(options.folder))
+      .filter((name) => options.config?.[name]?.enabled ?? true);
+    if (stopped) return;
     const gone = [...running.keys()].filter((name) => !names.includes(name));
     for (const name of names) {
       if (!running.has(name)) running.set(name, new EdgeFunction(name, options));
@@ -63,6 +70,7 @@ export function runEdgeFunctions(options: EdgeFunctionsOptions): EdgeFunctions {
     ready,
     origin: (name) => running.get(name)?.origin,
     async stop() {
+      stopped = true;
       watcher?.close();
       await Promise.all([...running.values()].map((fn) => fn.stop()));
     },
@@ -84,8 +92,11 @@ class EdgeFunction {
 
   /** Serves the function as it is on disk now. Until that answers, the one before does. */
   async restart(): Promise<void> {
+    const module = await this.#module();
+    if (hasProxy()) await download(module);
+    if (this.#stopped) return;
     const before = this.#process;
-    const process = this.#process = this.#spawn(await exists(join(this.#folder, "deno.json")));
+    const process = this.#process = this.#spawn(module);
     const port = await Promise.race([
       this.#listening(process),
       delay(BOOT_MS, undefined, { ref: false }),
@@ -104,24 +115,34 @@ class EdgeFunction {
     if (process) await end(process);
   }
 
-  get #folder(): string {
-    return join(this.#options.folder, this.#name);
-  }
-
-  #spawn(hasConfig: boolean): Deno.ChildProcess {
-    const args = [
-      "run",
+  /** The words that name the function's code to Deno: its import map, as config.toml has it, and its file. */
+  async #module(): Promise<string[]> {
+    const { folder, config } = this.#options;
+    const {
+      entrypoint = `functions/${this.#name}/index.ts`,
+      import_map = `functions/${this.#name}/deno.json`,
+    } = config?.[this.#name] ?? {};
+    const map = join(folder, "..", import_map);
+    return [
       "--quiet",
-      "--no-prompt",
       "--no-lock",
       "--node-modules-dir=none",
+      await exists(map) ? `--config=${map}` : "--no-config",
+      join(folder, "..", entrypoint),
+    ];
+  }
+
+  #spawn(module: string[]): Deno.ChildProcess {
+    const args = [
+      "run",
+      "--no-prompt",
       `--allow-read=${this.#options.folder}`, // to import it: its address is known only here
       "--allow-net",
       "--allow-env",
       "--unstable-no-legacy-abort", // a request's signal is about callers who hang up, as on the platform
-      hasConfig ? `--config=${join(this.#folder, "deno.json")}` : "--no-config",
+      ...module.slice(0, -1),
       new URL("./function_worker.ts", import.meta.url).href,
-      pathToFileURL(join(this.#folder, "index.ts")).href,
+      pathToFileURL(module.at(-1)!).href,
     ];
     return new Deno.Command(Deno.execPath(), {
       args,
@@ -157,6 +178,19 @@ class EdgeFunction {
     await delay(500);
     if (this.#process === process && !this.#stopped) await this.restart();
   }
+}
+
+/** Behind a proxy, what a function imports is fetched before it runs, as it is not told of the proxy itself. */
+async function download(module: string[]): Promise<void> {
+  const proxies = Object.entries(Deno.env.toObject()).filter(([name]) => PROXY.test(name));
+  await new Deno.Command(Deno.execPath(), {
+    args: ["cache", ...module],
+    env: { ...denoEnv(), ...Object.fromEntries(proxies) },
+    clearEnv: true,
+    stdout: "null",
+    stderr: "null", // what is missing is told by the function itself
+    signal: AbortSignal.timeout(BOOT_MS),
+  }).output();
 }
 
 /** A first start downloads what the function imports. */
@@ -247,13 +281,10 @@ function exists(path: string): Promise<boolean> {
   return Deno.stat(path).then(() => true, () => false);
 }
 
-/** What Deno itself reads: where its cache is, how it reaches the package registry and whom it trusts there. */
+/** What Deno itself reads: where its cache is, where packages come from and whom it trusts there. */
 function denoEnv(): Record<string, string> {
   const wanted =
-    /^(PATH|HOME|XDG_CACHE_HOME|DENO_(DIR|CERT|TLS_CA_STORE)|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS)$/;
-  const network = /^(npm_config_registry|https?_proxy|no_proxy)$/i;
-  const present = Object.entries(Deno.env.toObject()).filter(([name]) =>
-    wanted.test(name) || network.test(name)
-  );
+    /^(PATH|HOME|XDG_CACHE_HOME|DENO_(DIR|CERT|TLS_CA_STORE)|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|npm_config_registry)$/i;
+  const present = Object.entries(Deno.env.toObject()).filter(([name]) => wanted.test(name));
   return { ...Object.fromEntries(present), NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
 }

@@ -3,6 +3,7 @@ import { dirname, join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 // @ts-types="@types/pg"
 import pg from "pg";
+import { isolateEnvironment } from "../environment.ts";
 import { StackError } from "../stack_error.ts";
 
 /** Where and how the embedded PostgreSQL runs. */
@@ -11,10 +12,14 @@ export interface PostgresOptions {
   directory: string;
   /** The TCP port on 127.0.0.1; 0 takes any free one. */
   port: number;
+  /** The major version that it has to be; default: whichever is embedded. */
+  majorVersion?: number;
   /** The password of the superuser `supabase_admin`. */
   adminPassword: string;
   /** The file that the server's log is appended to. */
   logFile: string;
+  /** Gives up starting. */
+  signal?: AbortSignal;
   /** Told when the server ended by itself and is started again. */
   onCrash?: (message: string) => void;
 }
@@ -38,11 +43,15 @@ export interface Postgres {
  * @throws {StackError} When the port is taken, the folder is not usable, or the server does not start.
  */
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
+  isolateEnvironment();
   const bin = await binaries();
   const runAs = await account(options.directory);
   const anyPort = options.port === 0;
   await initialise(bin, runAs, options);
+  await assertVersion(options);
+  await disownPid(options);
 
+  let passwordIsSet = false;
   for (let attempt = 1;; attempt++) {
     const port = anyPort ? freePort() : assertFree(options.port);
     const server = new Server(bin, runAs, { ...options, port });
@@ -51,9 +60,13 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
       return server;
     } catch (error) {
       await server.stop();
+      options.signal?.throwIfAborted();
+      if (!(error instanceof Error)) throw error;
       // another process may have taken the port that was free a moment ago
-      const lostPort = error instanceof Error && error.message.includes("could not bind");
-      if (!anyPort || !lostPort || attempt === 5) throw error;
+      if (anyPort && attempt < 5 && error.message.includes("could not bind")) continue;
+      if ((error as { code?: string }).code !== WRONG_PASSWORD || passwordIsSet) throw error;
+      await setPassword(bin, runAs, options);
+      passwordIsSet = true;
     }
   }
 }
@@ -94,11 +107,13 @@ class Server implements Postgres {
   /** Waits until the server answers, and keeps it answering from then on. */
   async ready(): Promise<void> {
     while (!this.#life.over) {
-      if (await answers(this.adminUrl)) {
+      const error = await tryToConnect(this.adminUrl);
+      if (!error) {
         this.#supervise();
         return;
       }
-      await delay(30);
+      if (!PASSES.test(error.code ?? error.message)) throw new NotReady(error);
+      await delay(30, undefined, this.#options.signal && { signal: this.#options.signal });
     }
     await this.#life.end;
     throw new StackError(`PostgreSQL did not start:\n${this.#lastLines.join("\n")}`);
@@ -189,10 +204,12 @@ const SETTINGS = {
 
 async function initialise(bin: string, runAs: string[], options: PostgresOptions): Promise<void> {
   if (await exists(join(options.directory, "PG_VERSION"))) return;
-  const [command, ...args] = [
+  const unfinished = options.directory + ".unfinished"; // what an interrupted start leaves is no database
+  await Deno.remove(unfinished, { recursive: true }).catch(() => {});
+  await run("The database could not be made", options.adminPassword + "\n", options.signal, [
     ...runAs,
     join(bin, "initdb"),
-    `--pgdata=${options.directory}`,
+    `--pgdata=${unfinished}`,
     `--username=${ADMIN}`,
     "--pwfile=/dev/stdin",
     "--auth=scram-sha-256",
@@ -202,7 +219,36 @@ async function initialise(bin: string, runAs: string[], options: PostgresOptions
     "--builtin-locale=C.UTF-8",
     "--no-sync", // a cluster that a power cut broke before its first start is made anew
     "--no-instructions",
-  ];
+  ]);
+  await Deno.rename(unfinished, options.directory);
+}
+
+/** A database of another version than the project's would be no test of it. */
+async function assertVersion({ directory, majorVersion }: PostgresOptions): Promise<void> {
+  const version = Number(await Deno.readTextFile(join(directory, "PG_VERSION")));
+  if (version === (majorVersion ?? version)) return;
+  throw new StackError(
+    `config.toml asks for PostgreSQL ${majorVersion} (db.major_version), and this is PostgreSQL ${version}. ` +
+      "Use one of your own with --db-url.",
+  );
+}
+
+/** Gives the superuser the password that the stack knows: the keys of the data folder were lost, and are new. */
+async function setPassword(bin: string, runAs: string[], options: PostgresOptions): Promise<void> {
+  await run(
+    "The database was made with other keys, and its password could not be changed",
+    `alter role ${ADMIN} password '${options.adminPassword}'\n`,
+    options.signal,
+    [...runAs, join(bin, "postgres"), "--single", "-D", options.directory, "postgres"],
+  );
+}
+
+async function run(
+  failure: string,
+  input: string,
+  signal: AbortSignal | undefined,
+  [command, ...args]: string[],
+): Promise<void> {
   const child = new Deno.Command(command!, {
     args,
     env: { LC_ALL: "C" },
@@ -210,15 +256,45 @@ async function initialise(bin: string, runAs: string[], options: PostgresOptions
     stdout: "null",
     stderr: "piped",
     detached: true,
+    ...(signal ? { signal } : {}),
   }).spawn();
   const stdin = child.stdin.getWriter();
-  await stdin.write(new TextEncoder().encode(options.adminPassword + "\n")).catch(() => {});
+  await stdin.write(new TextEncoder().encode(input)).catch(() => {});
   await stdin.close().catch(() => {});
   const { success, stderr } = await child.output();
-  if (success) return;
-  throw new StackError(
-    `The database could not be made:\n${new TextDecoder().decode(stderr).trim()}`,
-  );
+  signal?.throwIfAborted();
+  if (!success) throw new StackError(`${failure}:\n${new TextDecoder().decode(stderr).trim()}`);
+}
+
+/**
+ * Sees to a `postmaster.pid` that a killed server left. PostgreSQL does not start while the process of that number
+ * lives, which may be anybody's by now. A number of its own parent's it knows to be old, and still looks whether the
+ * memory of the server before is in use. The stack holds the folder, so only a server without a stack may be there.
+ */
+async function disownPid({ directory, signal }: PostgresOptions): Promise<void> {
+  const file = join(directory, "postmaster.pid");
+  for (const deadline = Date.now() + 5_000;; await delay(50)) {
+    signal?.throwIfAborted();
+    const [pid, ...rest] = (await Deno.readTextFile(file).catch(() => "")).split("\n");
+    if (!pid) return;
+    if (!await runsOn(directory, pid)) {
+      return await Deno.writeTextFile(file, [Deno.pid, ...rest].join("\n"));
+    }
+    if (Date.now() > deadline) { // one whose stack was killed ends by itself
+      throw new StackError(
+        `A PostgreSQL (process ${pid}) runs on ${directory} already. End it: kill -INT ${pid}`,
+      );
+    }
+  }
+}
+
+/** Whether a process is a PostgreSQL server on that folder. */
+async function runsOn(directory: string, pid: string): Promise<boolean> {
+  const ps = new Deno.Command("ps", { args: ["-ww", "-o", "args=", "-p", pid], stderr: "null" });
+  const words = await Deno.readTextFile(`/proc/${pid}/cmdline`) // not every small container has ps
+    .catch(async () => new TextDecoder().decode((await ps.output()).stdout))
+    .catch(() => "");
+  return words.includes("postgres") && words.includes(directory);
 }
 
 /** The folder of the binaries for this machine, in the package that npm's optional dependencies chose. */
@@ -300,17 +376,32 @@ function freePort(): number {
   return listener.addr.port;
 }
 
-async function answers(url: string): Promise<boolean> {
-  const client = new pg.Client({ connectionString: url });
+/** The server is there, and does not let the stack in for a reason that time does not change. */
+class NotReady extends StackError {
+  readonly code: string | undefined;
+
+  constructor({ code, message }: Error & { code?: string }) {
+    super(`PostgreSQL runs, but cannot be used: ${message}${code ? ` (${code})` : ""}`);
+    this.code = code;
+  }
+}
+
+/** What is wrong while a server starts, is full, or has just lost a connection: SQLSTATEs, and errors of the network. */
+const PASSES = /^(57P0|53|08|ECONN|EPIPE|ETIMEDOUT|Connection terminated|timeout expired)/;
+
+const WRONG_PASSWORD = "28P01";
+
+async function tryToConnect(url: string): Promise<Error & { code?: string } | undefined> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
   client.on("error", () => {});
   try {
     await client.connect();
-    return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return error as Error;
   } finally {
     await client.end().catch(() => {});
   }
+  return undefined;
 }
 
 function kill(process: Deno.ChildProcess, signal: Deno.Signal): void {

@@ -2,7 +2,6 @@
 // release.
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { join, relative } from "node:path";
-import { CLI } from "../../tools/check_cli.ts";
 import { releaseNotes } from "../../tools/release_notes.ts";
 
 const PROJECT = join(import.meta.dirname!, "../..");
@@ -28,14 +27,6 @@ Deno.test("Deno has one version wherever a command or a setting names it: that o
   const [, version] = /deno@([\w.]+)/.exec(read(".ci/run"))!;
   const others = PROSE.flatMap((path) =>
     [...read(path).matchAll(/\bdeno@(\d[\w.]*\w)/g)].filter(([, named]) => named !== version)
-      .map(([text]) => `${path}: ${text}`)
-  );
-  assertEquals(others, []);
-});
-
-Deno.test("the Supabase CLI has one version wherever a page names it: that of the check", () => {
-  const others = PAGES.flatMap((path) =>
-    [...read(path).matchAll(/\bsupabase@\d[\w.]*\w/g)].filter(([named]) => named !== CLI)
       .map(([text]) => `${path}: ${text}`)
   );
   assertEquals(others, []);
