@@ -19,6 +19,7 @@ const PAGES = [
   "CONTRIBUTING.md",
   "SECURITY.md",
   "CHANGELOG.md",
+  "local/README.md",
   ...files("docs").filter((path) => path.endsWith(".md")),
 ];
 const PROSE = [...PAGES, ...files(".github"), ...files(".devcontainer")];
@@ -46,6 +47,16 @@ Deno.test("every link between pages leads to a file, and to a heading that is th
   assertEquals(dead, []);
 });
 
+Deno.test("every page that code, a hint or a notice names is there", () => {
+  const sources = ["supabase", "local", "tools", "bench", ".github"].flatMap(files)
+    .filter((path) => /\.(ts|sql|toml|ya?ml)$/.test(path));
+  const missing = sources.flatMap((path) =>
+    [...read(path).matchAll(/\bdocs\/[\w/-]+\.md\b/g)].filter(([page]) => !exists(page))
+      .map(([page]) => `${path}: ${page}`)
+  );
+  assertEquals(missing, []);
+});
+
 Deno.test("every page of docs is linked from the page that lists them", () => {
   const list = read("docs/README.md");
   const missing = files("docs").filter((path) => path.endsWith(".md") && path !== "docs/README.md")
@@ -54,7 +65,9 @@ Deno.test("every page of docs is linked from the page that lists them", () => {
 });
 
 Deno.test("a table of docs fits a screen: no row is wider than 160 characters", () => {
-  const wide = PAGES.filter((path) => path !== "docs/reference/authority.md").flatMap((path) =>
+  const wide = files("docs").filter((path) =>
+    path.endsWith(".md") && path !== "docs/reference/authority.md"
+  ).flatMap((path) =>
     outsideOfCode(read(path)).split("\n").filter((line) => /^\|.{160}/.test(line))
       .map((line) => `${path}: ${line.slice(0, 60)}…`)
   );

@@ -2,6 +2,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { ERRORS } from "../../functions/_shared/errors.ts";
 import { openSession } from "../support/race.ts";
+import { secretKey, sql, url } from "../support/stack.ts";
 
 const PROJECT = new URL("../../../", import.meta.url);
 const read = (path: string) => Deno.readTextFileSync(new URL(path, PROJECT));
@@ -28,6 +29,34 @@ Deno.test("the pages for operators have SQL that is run", () => {
   }
 });
 
+for (
+  const [page, expected] of Object.entries({
+    "README.md": ["acquired", "released"],
+    "docs/how-to/without-the-client.md": ["acquired", "released"],
+    "docs/start/quickstart.md": ["acquired", "held", "released", "acquired"],
+  })
+) {
+  Deno.test(`the shell commands of ${page} run, and get the answers that they should`, async () => {
+    const blocks = [...read(page).matchAll(/^```sh\n([\s\S]*?)^```$/gm)].map(([, block]) => block!);
+    const script = blocks.filter((block) => !/^(npx|export) /m.test(block)).join("");
+    const { stdout, stderr } = await new Deno.Command("bash", {
+      args: ["-euc", script.replaceAll("curl ", "curl -w '\\n' ")],
+      env: { SUPABASE_URL: url, SUPABASE_SECRET_KEY: secretKey },
+    }).output();
+    const answers = new TextDecoder().decode(stdout).split("\n").filter(Boolean).map((line) =>
+      JSON.parse(line)
+    );
+    await sql`select public.release_lock(${DEMO_VIDEO}, 'layout', force => true)`;
+    assertEquals(
+      answers.map(({ acquired, released, reason, code }) =>
+        code ?? reason ?? (acquired ? "acquired" : released ? "released" : "?")
+      ),
+      expected,
+      new TextDecoder().decode(stderr),
+    );
+  });
+}
+
 Deno.test("docs/concepts/promises.md names all promises, and each is shown by tests that carry its number", () => {
   const promises = [...read("docs/concepts/promises.md").matchAll(/^- \*\*P(\d+) /gm)].map(
     ([, number]) => Number(number),
@@ -44,6 +73,9 @@ Deno.test("docs/concepts/promises.md names all promises, and each is shown by te
     [],
   );
 });
+
+/** The video that the seed brings and the pages lock. */
+const DEMO_VIDEO = "00000000-0000-4000-8000-000000000101";
 
 /** The pages of docs, each with its blocks that begin with ```sql; those with ```sql ignore are left out. */
 function pagesWithSql(folder = "docs"): { path: string; blocks: string[] }[] {
