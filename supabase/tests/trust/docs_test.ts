@@ -1,6 +1,15 @@
 // What the docs say in a form that can be run or compared is run and compared.
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { ERRORS } from "../../functions/_shared/errors.ts";
+import {
+  DATABASE_NAME,
+  DATABASE_NAMES,
+  DEADLINE_MS,
+  HOLDER_CHARACTERS,
+  MAX_BODY_BYTES,
+  QUEUE_SECONDS,
+  TTL_SECONDS,
+} from "../../functions/_shared/rules.ts";
 import { openSession } from "../support/race.ts";
 import { secretKey, sql, url } from "../support/stack.ts";
 
@@ -11,6 +20,26 @@ Deno.test("docs/reference/errors.md lists every error of the table, with its sta
   const rows = [...read("docs/reference/errors.md").matchAll(/^\| `([A-Z_]+)` +\| (\d+) +\|/gm)]
     .map(([, code, status]) => [code, Number(status)]);
   assertEquals(rows, Object.entries(ERRORS).map(([code, { status }]) => [code, status]));
+});
+
+Deno.test("docs/reference says the limits that the functions have", () => {
+  const range = ({ min, max, ...rest }: { min: number; max: number; default?: number }) =>
+    `${min} to ${max}` + (rest.default === undefined ? "" : `, default ${rest.default}`);
+  const pages = { limits: read("docs/reference/limits.md"), http: read("docs/reference/http.md") };
+  const missing = Object.entries({
+    ttl_seconds: range(TTL_SECONDS),
+    queue_seconds: range(QUEUE_SECONDS),
+    lock_holder_user_id: `${range(HOLDER_CHARACTERS)} characters`,
+    database_name: `\`${DATABASE_NAME.source}\``,
+    database_names: `${range(DATABASE_NAMES)} different names`,
+  }).flatMap(([field, limit]) =>
+    Object.entries(pages).filter(([, text]) =>
+      !text.split("\n").some((line) => line.startsWith(`| \`${field}\` `) && line.includes(limit))
+    ).map(([page]) => `${page}: ${field} ${limit}`)
+  );
+  assertEquals(missing, []);
+  assertStringIncludes(pages.limits, `| ${MAX_BODY_BYTES / 1024} KiB `);
+  assertStringIncludes(pages.limits, `| ${DEADLINE_MS / 1000} s `);
 });
 
 for (const { path, blocks } of pagesWithSql()) {
