@@ -1,3 +1,5 @@
+import { debounce } from "@std/async/debounce";
+import { TextLineStream } from "@std/streams/text-line-stream";
 import { join, relative, sep } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { pathToFileURL } from "node:url";
@@ -57,11 +59,20 @@ export function runEdgeFunctions(options: EdgeFunctionsOptions): EdgeFunctions {
   }
 
   async function follow(watcher: Deno.FsWatcher): Promise<void> {
-    for await (const changed of batches(watcher)) {
-      const parts = changed.map((path) => relative(options.folder, path).split(sep)[0]!);
+    let changed = new Set<string>();
+    let last = Promise.resolve();
+    const soon = debounce(() => { // one save of an editor makes several events
+      const parts = [...changed];
+      changed = new Set();
       const shared = parts.some((part) => !isFunctionName(part));
-      await update((name) => shared || parts.includes(name));
+      last = last.then(() => update((name) => shared || parts.includes(name)));
+    }, 50);
+    for await (const { kind, paths } of watcher) {
+      if (kind === "access") continue;
+      for (const path of paths) changed.add(relative(options.folder, path).split(sep)[0]!);
+      soon();
     }
+    soon.clear();
   }
 
   const ready = update(() => true);
@@ -159,7 +170,9 @@ class EdgeFunction {
   #listening(process: Deno.ChildProcess): Promise<number | undefined> {
     return new Promise((resolve) => {
       const pass = async (stream: ReadableStream<Uint8Array>) => {
-        for await (const line of lines(stream)) {
+        const lines: ReadableStream<string> = stream.pipeThrough(new TextDecoderStream() as Decoder)
+          .pipeThrough(new TextLineStream());
+        for await (const line of lines) {
           const [, port] = /^\0listening (\d+)$/.exec(line) ?? [];
           if (port) resolve(Number(port));
           else this.#options.onLog(this.#name, line);
@@ -179,6 +192,8 @@ class EdgeFunction {
     if (this.#process === process && !this.#stopped) await this.restart();
   }
 }
+
+type Decoder = ReadableWritablePair<string, Uint8Array>;
 
 /** Behind a proxy, what a function imports is fetched before it runs, as it is not told of the proxy itself. */
 async function download(module: string[]): Promise<void> {
@@ -235,46 +250,6 @@ function watchFolder(folder: string): Deno.FsWatcher | undefined {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
-}
-
-/** The paths that changed, gathered while one save of an editor makes several events. */
-async function* batches(watcher: Deno.FsWatcher): AsyncGenerator<string[]> {
-  let paths: string[] = [];
-  let quiet = Promise.withResolvers<void>();
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const gather = async () => {
-    for await (const event of watcher) {
-      if (event.kind === "access") continue;
-      paths.push(...event.paths);
-      clearTimeout(timer);
-      timer = setTimeout(() => quiet.resolve(), 50);
-    }
-    quiet.resolve();
-    return true;
-  };
-  let closed = false;
-  gather().then(() => closed = true);
-  while (!closed) {
-    await quiet.promise;
-    const batch = paths;
-    paths = [];
-    quiet = Promise.withResolvers();
-    if (batch.length > 0) yield batch;
-  }
-}
-
-async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  let rest = "";
-  for await (
-    const text of stream.pipeThrough(
-      new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>,
-    )
-  ) {
-    const parts = (rest + text).split("\n");
-    rest = parts.pop()!;
-    yield* parts;
-  }
-  if (rest) yield rest;
 }
 
 function exists(path: string): Promise<boolean> {

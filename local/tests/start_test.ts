@@ -177,8 +177,13 @@ Deno.test("a postmaster.pid that was left behind does not stop the start, whoeve
   const first = await startPostgres(inFolder(folder.path));
   const file = join(folder.path, "postgres", "postmaster.pid");
   const [, ...lines] = (await Deno.readTextFile(file)).split("\n");
+  const { uid, gid } = await Deno.stat(file);
   await first.stop();
-  const stranger = new Deno.Command("sleep", { args: ["60"] }).spawn();
+  // of the same account, as PostgreSQL takes a process that it may not signal for none of its own
+  const stranger = new Deno.Command("sleep", {
+    args: ["60"],
+    ...(uid === Deno.uid() ? {} : { uid: uid!, gid: gid! }),
+  }).spawn();
   try {
     for (const pid of [stranger.pid, Deno.pid, 1]) {
       await Deno.writeTextFile(file, [pid, ...lines].join("\n"));
