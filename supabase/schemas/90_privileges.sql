@@ -117,7 +117,7 @@ as $$
 $$;
 revoke all on function holdfast.wrong_privileges() from public, anon, authenticated, service_role;
 comment on function holdfast.wrong_privileges() is
-  'Where present_privileges() differs from wanted_privileges(): what is missing, and what is there and should not be.';
+  'What the API''s roles may do with Holdfast''s objects and should not, and (is_missing) what they should and may not.';
 
 create function holdfast.repair_privileges() returns setof text
 language plpgsql set search_path = ''
@@ -125,26 +125,23 @@ as $$
 declare
   v_wrong record;
 begin
-  for v_wrong in select * from holdfast.wrong_privileges() loop
-    if not v_wrong.is_missing then
-      execute format('revoke %s%s on %s %s from %s',
+  for v_pass in 1..2 loop
+    for v_wrong in select w.* from holdfast.wrong_privileges() w order by w.is_missing, w.object, w.grantee loop
+      execute format('%s %s%s on %s %s %s %s',
+        case when v_wrong.is_missing then 'grant' else 'revoke' end,
         v_wrong.privilege, coalesce(' (' || quote_ident(v_wrong.column_name) || ')', ''),
         case when v_wrong.kind = 'column' then 'table' else v_wrong.kind end, v_wrong.target,
-        -- as a role's name or as the word for all roles: PUBLIC must not be quoted
+        case when v_wrong.is_missing then 'to' else 'from' end,
         case when v_wrong.grantee = 'public' then 'public' else quote_ident(v_wrong.grantee) end
       );
-    end if;
-    return next format('%s %s: %s on %s',
-      v_wrong.grantee, case when v_wrong.is_missing then 'lacked' else 'had' end, v_wrong.privilege,
-      v_wrong.object || coalesce('.' || v_wrong.column_name, '')
-    );
-  end loop;
-  -- Looked at anew: to revoke a right on a table takes the same right on its columns along.
-  for v_wrong in select * from holdfast.wrong_privileges() w where w.is_missing loop
-    execute format('grant %s%s on %s %s to %I',
-      v_wrong.privilege, coalesce(' (' || quote_ident(v_wrong.column_name) || ')', ''),
-      case when v_wrong.kind = 'column' then 'table' else v_wrong.kind end, v_wrong.target, v_wrong.grantee
-    );
+      -- to revoke a right on a table revokes it on the columns, too: the second pass gives those back, and was not asked for
+      if v_pass = 1 then
+        return next format('%s %s: %s on %s',
+          v_wrong.grantee, case when v_wrong.is_missing then 'lacked' else 'had' end, v_wrong.privilege,
+          v_wrong.object || coalesce('.' || v_wrong.column_name, '')
+        );
+      end if;
+    end loop;
   end loop;
 end;
 $$;
