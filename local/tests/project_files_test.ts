@@ -1,7 +1,9 @@
 // What every newcomer reads first is not run by any other test: versions that stand in prose, links, the notes of a
 // release.
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { parse } from "@std/toml";
 import { join, relative } from "node:path";
+import { generatedMigrations } from "../../tools/migrations.ts";
 import { releaseNotes } from "../../tools/release_notes.ts";
 
 const PROJECT = join(import.meta.dirname!, "../..");
@@ -31,6 +33,22 @@ Deno.test("Deno has one version wherever a command or a setting names it: that o
       .map(([text]) => `${path}: ${text}`)
   );
   assertEquals(others, []);
+});
+
+Deno.test("a page or a workflow that names a port of the stack names that of config.toml", () => {
+  const { api, db } = parse(read("supabase/config.toml")) as Record<string, { port: number }>;
+  const others = PROSE.flatMap((path) =>
+    [...read(path).matchAll(/\b(?:127\.0\.0\.1|localhost):(\d+)/g)].filter(([, port]) =>
+      ![api!.port, db!.port].includes(Number(port))
+    ).map(([text]) => `${path}: ${text}`)
+  );
+  assertEquals(others, []);
+});
+
+Deno.test("supabase/migrations is what `deno task migrations` makes of supabase/schemas", async () => {
+  for (const [name, text] of await generatedMigrations()) {
+    assert(read(`supabase/migrations/${name}`) === text, `${name}: run deno task migrations`);
+  }
 });
 
 Deno.test("every link between pages leads to a file, and to a heading that is there", () => {

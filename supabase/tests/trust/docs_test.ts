@@ -2,12 +2,16 @@
 import { assert, assertEquals, assertStringIncludes } from "@std/assert";
 import { ERRORS } from "../../functions/_shared/errors.ts";
 import {
+  ACQUIRE_REASONS,
   DATABASE_NAME,
   DATABASE_NAMES,
   DEADLINE_MS,
+  END_REASONS,
   HOLDER_CHARACTERS,
   MAX_BODY_BYTES,
   QUEUE_SECONDS,
+  RELEASE_REASONS,
+  RENEW_REASONS,
   TTL_SECONDS,
 } from "../../functions/_shared/rules.ts";
 import { openSession } from "../support/race.ts";
@@ -40,6 +44,26 @@ Deno.test("docs/reference says the limits that the functions have", () => {
   assertEquals(missing, []);
   assertStringIncludes(pages.limits, `| ${MAX_BODY_BYTES / 1024} KiB `);
   assertStringIncludes(pages.limits, `| ${DEADLINE_MS / 1000} s `);
+});
+
+Deno.test("the docs list the reasons that answers give", () => {
+  const firstCells = (path: string) =>
+    [...read(path).matchAll(/^\| `(\w+)` +\|/gm)].map(([, word]) => word!);
+  assertEquals(
+    firstCells("docs/concepts/leases.md").toSorted(),
+    END_REASONS.filter((reason) => reason !== "cancelled").toSorted(),
+    "the leases' ends",
+  );
+  assertEquals(firstCells("docs/concepts/waiting.md").toSorted(), ACQUIRE_REASONS.toSorted());
+  for (
+    const [answer, reasons] of [["renewed", RENEW_REASONS], ["released", RELEASE_REASONS]] as const
+  ) {
+    const rows = read("docs/reference/http.md").split("\n").filter((line) =>
+      line.startsWith(`| \`"${answer}": false\``)
+    );
+    const named = new Set([...rows.join().matchAll(/(\w+)"?`/g)].map(([, word]) => word));
+    assertEquals(reasons.filter((reason) => !named.has(reason)), [], answer);
+  }
 });
 
 for (const { path, blocks } of pagesWithSql()) {
