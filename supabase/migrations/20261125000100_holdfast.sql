@@ -172,7 +172,7 @@ begin
     when 'FORBIDDEN' then
       raise exception using errcode = 'PT403', message = p_what,
         detail = 'The credentials are good, but do not give this right.',
-        hint = 'See docs/security.md for who may do what.';
+        hint = 'See docs/reference/authority.md for who may do what.';
     when 'VIDEO_NOT_FOUND' then
       raise exception using errcode = 'PT404', message = 'There is no such video',
         detail = 'No video with this id belongs to a tenant of the caller.',
@@ -2637,7 +2637,7 @@ Raises PT400 (a rule is broken).';
 do $$
 begin
   if not exists (select from pg_catalog.pg_available_extensions where name = 'pg_cron') then
-    raise notice 'pg_cron is not available here: release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operations.md.';
+    raise notice 'pg_cron is not available here: release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operating/watch.md.';
     return;
   end if;
   create extension if not exists pg_cron;
@@ -2645,7 +2645,7 @@ begin
   perform cron.schedule('holdfast-prune-lock-history', '17 3 * * *',
     'select public.prune_lock_history(batch_size => 100000)');
 exception when others then
-  raise notice 'pg_cron could not be used (%): release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operations.md.', sqlerrm;
+  raise notice 'pg_cron could not be used (%): release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operating/watch.md.', sqlerrm;
 end;
 $$;
 

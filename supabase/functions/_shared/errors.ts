@@ -54,7 +54,7 @@ export const ERRORS = {
   FORBIDDEN: {
     status: 403,
     message: "The credentials are good, but do not give this right",
-    hint: "See docs/security.md for who may do what.",
+    hint: "See docs/reference/authority.md for who may do what.",
     sql: { state: "PT403", message: null },
   },
   VIDEO_NOT_FOUND: {

@@ -1,4 +1,4 @@
-// Each row of the error table, over HTTP. docs/errors.md is that table.
+// Each row of the error table, over HTTP. docs/reference/errors.md is that table.
 import {
   assert,
   assertEquals,

@@ -20,7 +20,9 @@ const W1 = { lock_holder_user_id: "worker-1" };
 const W2 = { lock_holder_user_id: "worker-2" };
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-const doc = await Deno.readTextFile(new URL("../../../docs/fencing.md", import.meta.url));
+const doc = await Deno.readTextFile(
+  new URL("../../../docs/how-to/guard-a-table.md", import.meta.url),
+);
 const example = doc.match(/```sql\n(create table public\.captions[\s\S]*?)```/)?.[1];
 await sql.unsafe(`drop table if exists public.captions; ${example}; notify pgrst, 'reload schema'`);
 afterAll(async () => {

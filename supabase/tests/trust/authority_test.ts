@@ -1,4 +1,4 @@
-// Who may do what. docs/security.md says it in a table; here each cell of that table is acted out over HTTP, in a
+// Who may do what. docs/reference/authority.md says it in a table; here each cell of that table is acted out over HTTP, in a
 // situation of its own, and judged by the rows before and after. Where the docs or a grant change, this fails.
 import { assert, assertEquals } from "@std/assert";
 import { ERRORS } from "../../functions/_shared/errors.ts";
@@ -607,7 +607,7 @@ const signable = await canSign();
 for (const caller of CALLERS) {
   const skipped = caller === "expired token" && !signable;
   Deno.test({
-    name: `P8 ${caller}: every cell of docs/security.md is so` +
+    name: `P8 ${caller}: every cell of docs/reference/authority.md is so` +
       (skipped ? ", NOT SHOWN: it needs SUPABASE_JWT_SECRET, and a stack that believes it" : ""),
     ignore: skipped,
     async fn() {
@@ -632,7 +632,7 @@ for (const caller of CALLERS) {
   });
 }
 
-Deno.test("the table of docs/security.md has a row for every function, RPC, table and column", async () => {
+Deno.test("the table of docs/reference/authority.md has a row for every function, RPC, table and column", async () => {
   assertEquals([...matrix.keys()], Object.keys(ROWS));
   const subjects = new Set([...matrix.keys()].map((name) => name.split(",")[0]!));
   const folders = Array.from(Deno.readDirSync(new URL("../../functions", import.meta.url)))
