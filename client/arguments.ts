@@ -1,0 +1,83 @@
+import { notSupported } from "./errors.ts";
+import type { LockOptions } from "./types.ts";
+
+/** What `request` was called with, converted and judged. */
+export interface Arguments<Name, Callback> {
+  name: Name;
+  options: LockOptions;
+  callback: Callback;
+}
+
+/**
+ * Converts and judges what `request` was called with, in the order that Web IDL and the specification of Web Locks give,
+ * so that a wrong call is refused here just as `navigator.locks` refuses it.
+ *
+ * @param args The arguments, as they came.
+ * @param convert Converts the first of them; the specification's rules about names are its.
+ * @returns The arguments in their places.
+ * @throws {TypeError} Where one cannot be converted.
+ * @throws {DOMException} NotSupportedError where they do not go together; the signal's reason where it has aborted.
+ */
+export function readArguments<Name, Callback>(
+  args: readonly unknown[],
+  convert: (name: unknown) => Name,
+): Arguments<Name, Callback> {
+  if (args.length < 2) throw new TypeError("A name and a callback are required");
+  const name = convert(args[0]);
+  const [given, callback] = args.length > 2 ? args.slice(1) : [undefined, args[1]];
+  const options = readOptions(given);
+  if (typeof callback !== "function") throw new TypeError("The callback has to be a function");
+  judge(String(name), options);
+  return { name, options, callback: callback as Callback };
+}
+
+/**
+ * Converts the options alone.
+ *
+ * @param given What was given as options.
+ * @returns A copy.
+ * @throws {TypeError} Where it cannot be converted.
+ */
+export function readOptions(given: unknown): LockOptions {
+  if (given == null) return {};
+  if (typeof given !== "object" && typeof given !== "function") {
+    throw new TypeError("The options have to be an object");
+  }
+  // read once each, in alphabetical order, as Web IDL does
+  const { ifAvailable, mode: word = "exclusive", signal, steal } = given as LockOptions;
+  const mode = String(word) as "exclusive" | "shared";
+  if (mode !== "exclusive" && mode !== "shared") {
+    throw new TypeError('The mode has to be "exclusive" or "shared"');
+  }
+  if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    throw new TypeError("The signal has to be an AbortSignal");
+  }
+  const { force, ttlSeconds, waitSeconds, maxIdleSeconds } = given as LockOptions;
+  return {
+    ifAvailable: !!ifAvailable,
+    mode,
+    signal,
+    steal: !!steal,
+    force,
+    ttlSeconds,
+    waitSeconds,
+    maxIdleSeconds,
+  };
+}
+
+/**
+ * Judges what goes together, in the specification's order.
+ *
+ * @param name Name of the lock.
+ * @param options Options, converted.
+ * @throws {DOMException} As {@link readArguments}.
+ */
+export function judge(name: string, { ifAvailable, mode, signal, steal }: LockOptions): void {
+  if (name.startsWith("-")) throw notSupported("A name must not begin with a hyphen");
+  if (steal && ifAvailable) throw notSupported("steal and ifAvailable exclude each other");
+  if (mode === "shared") throw notSupported("There are no shared locks here");
+  if (signal && (steal || ifAvailable)) {
+    throw notSupported("signal excludes steal and ifAvailable");
+  }
+  signal?.throwIfAborted();
+}

@@ -1,0 +1,249 @@
+import type { SupabaseClient } from "@supabase/supabase-js";
+import { Acquisition, type Shared } from "./acquisition.ts";
+import { judge, readArguments, readOptions } from "./arguments.ts";
+import { Calls } from "./calls.ts";
+import { abortError, LockLostError, notSupported } from "./errors.ts";
+import { type Lease, locksOf } from "./lease.ts";
+import { Order } from "./order.ts";
+import { listen } from "./page.ts";
+import { readViews, readWaiting, snapshotOf } from "./snapshot.ts";
+import type { Key, LeaseHandle, LockOptions, LockSnapshot } from "./types.ts";
+import { watchVideo } from "./watch.ts";
+import { REAL_WORLD, type World } from "./world.ts";
+
+/** Which of the databases that a `forVideo` manager may name: the service's rule. */
+const NAME = /^[a-z][a-z0-9_-]{0,62}$/;
+
+/** A database that nobody writes: who holds its lock resumes a lease of that video. */
+const RESUME = "holdfast-resume";
+
+/** Options of {@link createLockClient}. */
+export interface LockClientOptions {
+  /** The name that a worker gives itself; needed with the secret key, and only with it. */
+  holder?: string;
+}
+
+/** The locks of one video, with the shape of `navigator.locks`: it satisfies lib.dom's `LockManager`. */
+export interface VideoLocks {
+  /** As `navigator.locks.request`; the name is a database's. It waits without a limit. */
+  request<T>(name: string, callback: (lock: Lease | null) => T): Promise<Awaited<T>>;
+  request<T>(
+    name: string,
+    options: LockOptions,
+    callback: (lock: Lease | null) => T,
+  ): Promise<Awaited<T>>;
+  /** As `navigator.locks.query`, for this video. */
+  query(): Promise<LockSnapshot>;
+}
+
+type Callback<L> = (lease: L) => unknown;
+
+/** Locks for a project, with the shape of Web Locks. Made by {@link createLockClient}. */
+export class LockClient {
+  readonly #shared: Shared;
+  #listening: ReturnType<typeof listen> | undefined;
+
+  /** @ignore Made by {@link createLockClient}. */
+  constructor(supabase: SupabaseClient, { holder }: LockClientOptions, world: World) {
+    const calls = new Calls(supabase, world);
+    const order: Order<Acquisition> = new Order((isEmpty) => {
+      if (isEmpty) this.#listening = void this.#listening?.stop();
+      else this.#listening = listen(calls, this.#reactions);
+    });
+    this.#shared = {
+      world,
+      calls,
+      order,
+      holder,
+      tell: (ids) => this.#listening?.tell(ids),
+      waiters: async ({ video_id, ...names }) => {
+        const rows = await readWaiting(supabase, video_id).catch(() => []);
+        const wanted: unknown[] = Object.values(names).flat();
+        return rows.filter((row) => wanted.includes(row.database_name))
+          .map((row) => row.lock_holder_user_id);
+      },
+    };
+  }
+
+  /**
+   * Takes a lock, runs the callback while it is held, and releases it, whatever happens.
+   *
+   * @param key Which lock; with `database_names` all of them or none.
+   * @param options See {@link LockOptions}.
+   * @param callback Gets the lease; `null` with `ifAvailable` where it is not free.
+   * @returns What the callback returns.
+   * @throws What the callback throws; an AbortError where the lease is lost meanwhile, even while the callback still runs,
+   * with a {@link LockLostError} as its cause; the signal's reason; a `LockError` where it could not be acquired.
+   */
+  request<T>(key: Key, callback: (lease: Lease) => T): Promise<Awaited<T>>;
+  request<T>(
+    key: Key,
+    options: LockOptions & { ifAvailable: true },
+    callback: (lease: Lease | null) => T,
+  ): Promise<Awaited<T>>;
+  request<T>(key: Key, options: LockOptions, callback: (lease: Lease) => T): Promise<Awaited<T>>;
+  async request(...args: unknown[]): Promise<unknown> {
+    const { name, options, callback } = readArguments<Key, Callback<Lease | null>>(args, readKey);
+    return await this.#run(name, options, callback);
+  }
+
+  /**
+   * Takes a lock without a callback. Whoever calls it has to release the lease: `await using` does.
+   *
+   * @param key Which lock.
+   * @param options See {@link LockOptions}.
+   * @returns The lease; `null` with `ifAvailable` where it is not free.
+   * @throws The signal's reason; a `LockError` where it could not be acquired.
+   */
+  acquire(key: Key, options: LockOptions & { ifAvailable: true }): Promise<Lease | null>;
+  acquire(key: Key, options?: LockOptions): Promise<Lease>;
+  async acquire(key: Key, given?: LockOptions): Promise<Lease | null> {
+    const options = readOptions(given);
+    judge("", options);
+    return await new Acquisition(this.#shared, readKey(key), options).acquire();
+  }
+
+  /**
+   * Who holds and who waits, as far as the caller may see the video; this client's own requests at once.
+   *
+   * @param of The video.
+   * @returns A snapshot, with the shape of Web Locks'.
+   * @throws {LockError} Where it cannot be read.
+   */
+  async query({ video_id }: { video_id: string }): Promise<LockSnapshot> {
+    const { calls, holder, order } = this.#shared;
+    const own = () => order.turns.filter(({ key }) => key.video_id === video_id);
+    await Promise.all(own().map((turn) => turn.phase === "asking" && turn.answered));
+    const views = await readViews(calls.supabase, video_id);
+    const lock_type = holder === undefined ? "client" : "server";
+    return snapshotOf(video_id, views, own(), holder ?? calls.user, lock_type);
+  }
+
+  /**
+   * The locks of one video, with the shape of `navigator.locks`.
+   *
+   * @param video_id The video.
+   * @returns What can stand where a `LockManager` is wanted.
+   */
+  forVideo(video_id: string): VideoLocks {
+    const request = async (...args: unknown[]) => {
+      const { name, options, callback } = readArguments<string, Callback<Lease | null>>(
+        args,
+        (name) => `${name}`, // a symbol is a TypeError
+      );
+      if (!NAME.test(name)) throw notSupported(`A name has to match ${NAME.source}`);
+      const key = { video_id, database_name: name };
+      return await this.#run(key, { waitSeconds: Infinity, ...options }, callback);
+    };
+    return { request: request as VideoLocks["request"], query: () => this.query({ video_id }) };
+  }
+
+  /**
+   * Tells who holds and who waits, at first and whenever it changes: by Realtime where it answers, else by two requests
+   * every five seconds.
+   *
+   * @param of The video.
+   * @param callback Gets each snapshot.
+   * @returns Stops watching.
+   */
+  watch(of: { video_id: string }, callback: (snapshot: LockSnapshot) => void): () => void {
+    const { calls, world } = this.#shared;
+    return watchVideo(calls.supabase, world, of.video_id, () => this.query(of), callback);
+  }
+
+  /**
+   * Takes up a lease that was detached, elsewhere or here. It goes on as a new acquisition with a new token, so of several
+   * who try exactly one gets it.
+   *
+   * @param handle What `lease.detach()` gave.
+   * @param options Its length and so on; those of the handle where left out.
+   * @returns The lease.
+   * @throws An AbortError whose cause is a {@link LockLostError} where it has ended, or somebody else has resumed it.
+   */
+  async resume(
+    { key, lockId, fencingToken, ttlSeconds, holder }: LeaseHandle,
+    options: Pick<LockOptions, "ttlSeconds" | "maxIdleSeconds"> = {},
+  ): Promise<Lease> {
+    const { calls } = this.#shared;
+    const shared = { ...this.#shared, holder: holder ?? undefined };
+    // One at a time: between the question whether nobody has resumed it yet and the grant there must not be another one.
+    const turn = { video_id: key.video_id, database_name: RESUME };
+    return await this.request(turn, { ttlSeconds: 30 }, async (claim) => {
+      const request = { ...key, lock_id: lockId, ttl_seconds: ttlSeconds };
+      const answer = await calls.persist("lock-renew", request, () => !claim.signal.aborted);
+      claim.signal.throwIfAborted();
+      if (!answer.renewed) {
+        throw abortError(new LockLostError(answer.reason as "not_held", answer.holder));
+      }
+      const [lock] = locksOf(answer);
+      if (lock?.fencing_token !== fencingToken) throw abortError(new LockLostError("not_held"));
+      const acquisition = new Acquisition(shared, key, { ttlSeconds, ...options, steal: true });
+      return (await acquisition.acquire())!;
+    });
+  }
+
+  /** Releases all that is held and gives up all that waits; their requests reject with an AbortError. For signing out. */
+  async releaseAll(): Promise<void> {
+    await Promise.all(this.#shared.order.turns.map((turn) => turn.stop()));
+  }
+
+  async #run(key: Key, options: LockOptions, callback: Callback<Lease | null>): Promise<unknown> {
+    const lease = await new Acquisition(this.#shared, key, options).acquire();
+    if (!lease) return await callback(null);
+    try {
+      return await new Promise((resolve, reject) => {
+        const { signal } = lease;
+        const broken = () => lease.isOwnEnd || reject(abortError(signal.reason));
+        if (signal.aborted) return broken();
+        signal.addEventListener("abort", broken);
+        (async () => await callback(lease))().then(resolve, reject);
+      });
+    } finally {
+      await lease.release();
+    }
+  }
+
+  get #reactions() {
+    const all = (what: "wake" | "leave") => () => {
+      for (const turn of this.#shared.order.turns) turn[what]();
+    };
+    return {
+      wake: all("wake"),
+      leave: all("leave"),
+      hear: (ids: string[]) => {
+        for (const turn of this.#shared.order.about(ids)) turn.wake();
+      },
+    };
+  }
+}
+
+function readKey(key: unknown): Key {
+  if (typeof key !== "object" || !key) {
+    throw new TypeError(
+      "The key has to be { video_id, database_name } or { video_id, database_names }",
+    );
+  }
+  return { ...key } as Key;
+}
+
+/**
+ * Makes a client for the locks of a project.
+ *
+ * @param supabase A client of supabase-js: a user's, or with the secret key a worker's.
+ * @param options A worker says its name.
+ * @returns The client.
+ *
+ * @example
+ * ```ts ignore
+ * const locks = createLockClient(supabase);
+ * await locks.request({ video_id, database_name: "captions" }, async (lease) => {
+ *   await lease.guard(supabase.from("captions").upsert(rows)).throwOnError();
+ * });
+ * ```
+ */
+export function createLockClient(
+  supabase: SupabaseClient,
+  options: LockClientOptions = {},
+): LockClient {
+  return new LockClient(supabase, options, REAL_WORLD);
+}

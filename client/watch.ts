@@ -1,0 +1,65 @@
+import type { SupabaseClient } from "@supabase/supabase-js";
+import { Alarm } from "./alarm.ts";
+import type { LockSnapshot } from "./types.ts";
+import type { World } from "./world.ts";
+
+/** Where Realtime does not answer, two requests each time. In milliseconds. */
+const POLL_MS = 5000;
+/** Where it does: a lease that runs out, and who waits, change no row that it tells of. In milliseconds. */
+const POLL_BESIDE_REALTIME_MS = 30_000;
+
+/**
+ * Tells a video's locks whenever they change.
+ *
+ * @param supabase Who watches.
+ * @param world Whose time.
+ * @param video_id The video.
+ * @param query Asks for a snapshot.
+ * @param callback Gets every snapshot that differs from the one before.
+ * @returns Stops watching.
+ */
+export function watchVideo(
+  supabase: SupabaseClient,
+  world: World,
+  video_id: string,
+  query: () => Promise<LockSnapshot>,
+  callback: (snapshot: LockSnapshot) => void,
+): () => void {
+  const alarm = new Alarm(world);
+  let isStopped = false;
+  let isLive = false;
+  let hasChanged = false;
+  const look = () => {
+    hasChanged = true;
+    alarm.ring();
+  };
+  const channel = supabase.channel(`holdfast ${video_id} ${crypto.randomUUID()}`)
+    .on("postgres_changes", {
+      event: "*",
+      schema: "public",
+      table: "video_database_state",
+      filter: `video_id=eq.${video_id}`,
+    }, look)
+    .subscribe((status) => {
+      isLive = status === "SUBSCRIBED";
+      if (isLive) look();
+      else if (status !== "CLOSED") supabase.removeChannel(channel); // it would try for ever
+    });
+
+  (async () => {
+    for (let last = ""; !isStopped;) {
+      hasChanged = false;
+      const snapshot = await query().catch(() => undefined);
+      const text = JSON.stringify(snapshot);
+      if (snapshot && text !== last && !isStopped) callback(snapshot);
+      last = text ?? last;
+      if (!isStopped && !hasChanged) await alarm.sleep(isLive ? POLL_BESIDE_REALTIME_MS : POLL_MS);
+    }
+  })();
+
+  return () => {
+    isStopped = true;
+    alarm.ring();
+    supabase.removeChannel(channel);
+  };
+}
