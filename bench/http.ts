@@ -289,7 +289,7 @@ const TWO_CALLS_SLUG = "bench-two-calls";
 const PASSING_SLUG = "bench-passing";
 const EMPTY_SLUG = "bench-empty";
 
-const EMPTY = "Deno.serve(async (request) => Response.json(await request.json()));\n";
+const EMPTY = "export default { fetch: async (request) => Response.json(await request.json()) };\n";
 
 /** A copy of the project with three functions more: (c), one that only passes the call on, and one that does nothing. */
 async function projectForBench(): Promise<string> {
@@ -298,6 +298,9 @@ async function projectForBench(): Promise<string> {
   const functions = join(project, "supabase", "functions");
   await copy(join(root, "migrations"), join(project, "supabase", "migrations"));
   await copy(join(root, "functions"), functions);
+  const { imports } = JSON.parse(await ownFile("../deno.json"));
+  const client = "@supabase/supabase-js";
+  const config = JSON.stringify({ imports: { [client]: imports[client] }, lock: false });
   const sources = [
     [TWO_CALLS_SLUG, await ownFile("two_calls_function.ts")],
     [PASSING_SLUG, await ownFile("passing_function.ts")],
@@ -305,7 +308,8 @@ async function projectForBench(): Promise<string> {
   ] as const;
   for (const [slug, source] of sources) {
     const folder = join(functions, slug);
-    await copy(join(root, "functions", "lock-acquire"), folder);
+    await Deno.mkdir(folder);
+    await Deno.writeTextFile(join(folder, "deno.json"), config);
     await Deno.writeTextFile(join(folder, "index.ts"), source);
     await Deno.writeTextFile(join(folder, "caller_client.ts"), await ownFile("caller_client.ts"));
   }

@@ -2,7 +2,9 @@
 // bench/http.ts serves it, on a stack of its own.
 import { callerClient } from "./caller_client.ts";
 
-Deno.serve(async (request) => {
-  const { data } = await callerClient(request).rpc("acquire_lock", await request.json());
-  return Response.json(data);
-});
+export default {
+  async fetch(request: Request): Promise<Response> {
+    const { data } = await callerClient(request).rpc("acquire_lock", await request.json());
+    return Response.json(data);
+  },
+};

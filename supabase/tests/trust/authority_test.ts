@@ -122,7 +122,7 @@ for (const door of ["functions", "rpc"]) {
     arrange: ownLease,
     tries: (s) => [
       { ...release, body: { ...layout(s), lock_id: s.lockId } },
-      { ...release, body: { ...layout(s), ...name(s) } },
+      { ...release, body: { ...layout(s), lock_holder_user_id: isServer(s) ? SERVER : s.me.id } },
     ],
     changes: ["+ history released", CLEARED],
   };
@@ -130,9 +130,10 @@ for (const door of ["functions", "rpc"]) {
     arrange: bensLease,
     tries: (s) => [
       { ...release, body: { ...layout(s), lock_id: s.lockId } },
-      ...isServer(s)
-        ? [{ ...release, body: { ...layout(s), lock_holder_user_id: s.ben.id } }]
-        : [{ ...release, body: layout(s) }],
+      {
+        ...release,
+        body: { ...layout(s), lock_holder_user_id: isServer(s) ? s.ben.id : s.me.id },
+      },
     ],
   };
   ROWS[`${release.name}, another's lease by force`] = {
