@@ -5,82 +5,76 @@ import { Lease, locksOf } from "./lease.ts";
 import type { Order, Turn } from "./order.ts";
 import { isHidden } from "./page.ts";
 import type { GrantedAnswer, Key, LockOptions, LostReason, RefusedForNow } from "./types.ts";
-import type { World } from "./world.ts";
 
 /** What all acquisitions of one client share. */
 export interface Shared {
-  world: World;
   calls: Calls;
   order: Order<Acquisition>;
   /** The name that a worker gives itself; `undefined` for a user. */
   holder: string | undefined;
-  /** Tells the user's other tabs that something has become of these locks. */
-  tell(ids: readonly string[]): void;
+  /** An acquisition has come, changed hands or gone. */
+  changed(ids: readonly string[]): void;
   /** Asks who waits for these locks. */
   waiters(key: Key): Promise<string[]>;
 }
 
-/** Names of the databases that a key names. */
+/**
+ * Names of the databases that a key names.
+ *
+ * @param key One or several.
+ * @returns A list.
+ */
 export function namesOf(key: Key): string[] {
   return "database_names" in key ? key.database_names : [key.database_name];
 }
 
-/** How an acquisition ends without anything that could be given back. */
-const NOTHING_LEFT: LostReason[] = [
-  "taken_over",
-  "force_released",
-  "expired",
-  "not_held",
-  "cancelled",
-  "detached",
-];
-
-const DEFAULT_TTL_SECONDS = 60;
+/** How a lease ends here so that the service may have it still. */
+const TO_RELEASE: LostReason[] = ["released", "deadline", "idle", "forbidden"];
 
 /** At most so long between two tries, whatever the service advises: it cannot know of a release to come. */
 const LONGEST_PAUSE_MS = 5000;
+
+/** How often who does not wait tries again after a failure, or a `busy`. */
+const TRIES = 4;
 
 /** One try at a lock, from the request to the end of the lease. */
 export class Acquisition implements Turn {
   readonly key: Key;
   readonly ids: readonly string[];
   readonly steals: boolean;
-  phase: Turn["phase"] = "waiting";
-  isAnswered = false;
-  /** Once it is granted. */
-  lease: Lease | undefined;
   /** New for each acquisition, and in memory only: a duplicated tab must not share it. */
   lockId: string = crypto.randomUUID();
-  /** When the service, once asked, has said anything, or when it never will. */
+  /** Once it is granted. */
+  lease: Lease | undefined;
+  isAsking = false;
+  isAnswered = false;
+  isEnding = false;
   readonly answered: Promise<void>;
-  begin!: () => void;
-  #answer!: () => void;
-  readonly #turn: Promise<void>;
+  readonly over: Promise<void>;
+  /** What the service said last. */
+  refusal: RefusedForNow | undefined;
   readonly #shared: Shared;
   readonly #options: LockOptions;
+  readonly #ttlSeconds: number;
   readonly #abort = new AbortController();
-  readonly #alarm: Alarm;
+  readonly #alarm = new Alarm();
+  #answer!: () => void;
+  #leave!: () => void;
   /** Whether there may be a lease or a place in the service. */
   #isOpen = false;
   /** Granted, refused or given up. */
   #isDecided = false;
-  #ending: Promise<void> | undefined;
-  #refusal: RefusedForNow | undefined;
 
   constructor(shared: Shared, key: Key, options: LockOptions) {
+    const { steal = false, ttlSeconds = 60 } = options;
     this.#shared = shared;
     this.key = key;
     this.ids = namesOf(key).map((name) => `${key.video_id}/${name}`.toLowerCase());
     this.#options = options;
-    this.steals = !!options.steal;
-    this.#alarm = new Alarm(shared.world);
-    this.#turn = new Promise((resolve) => this.begin = resolve);
+    this.steals = steal;
+    this.#ttlSeconds = ttlSeconds;
     this.answered = new Promise((resolve) => this.#answer = resolve);
-  }
-
-  /** Whether the service knows a place of it in the line. */
-  get hasPlace(): boolean {
-    return this.phase === "asking" && this.#refusal?.queue.position != null;
+    this.over = new Promise((resolve) => this.#leave = resolve);
   }
 
   /**
@@ -90,19 +84,21 @@ export class Acquisition implements Turn {
    * @throws The signal's reason, or a {@link LockError}.
    */
   async acquire(): Promise<Lease | null> {
-    const { order, world } = this.#shared;
+    const { changed, order } = this.#shared;
     const { ifAvailable, signal, waitSeconds = 60 } = this.#options;
-    if (ifAvailable && order.isTaken(this.ids)) return null;
-    const wait = waitSeconds * 1000;
-    const until = world.now() + wait;
+    if (ifAvailable && order.about(this.ids).some(({ isEnding }) => !isEnding)) return null;
+    order.turns = this.steals ? [this, ...order.turns] : [...order.turns, this];
+    changed([]);
+    const until = performance.now() + waitSeconds * 1000;
     const stop = () => this.cancel(signal!.reason);
     signal?.addEventListener("abort", stop);
-    order.enter(this);
     // a last answer is waited for a little longer
-    const late = new Alarm(world);
-    late.sleep(wait + 1000).then(() => this.cancel(this.#inVain()));
+    const late = new Alarm();
+    late.sleep(waitSeconds * 1000 + 1000).then(() => this.cancel(this.#inVain()));
     try {
-      if (!await settlesWithin(world, this.#turn, wait)) throw this.#inVain();
+      for (let before; (before = order.before(this)).length;) {
+        await this.#pause(Promise.all(before), until);
+      }
       const lease = await this.#ask(until);
       if (!lease) await this.end();
       return lease;
@@ -110,8 +106,8 @@ export class Acquisition implements Turn {
       this.end();
       throw error;
     } finally {
-      signal?.removeEventListener("abort", stop);
       this.#isDecided = true;
+      signal?.removeEventListener("abort", stop);
       late.ring();
     }
   }
@@ -122,9 +118,7 @@ export class Acquisition implements Turn {
    * @param reason What the request rejects with.
    */
   cancel(reason: unknown): void {
-    if (this.#isDecided) return;
-    this.#abort.abort(reason);
-    this.begin();
+    if (!this.#isDecided) this.#abort.abort(reason);
     this.#alarm.ring();
   }
 
@@ -134,10 +128,10 @@ export class Acquisition implements Turn {
     this.lease?.wake();
   }
 
-  /** Ends it, whatever it is doing, as its caller did not. */
+  /** Ends it, whatever it is doing, though its caller did not. */
   async stop(): Promise<void> {
     this.cancel(abortError());
-    await (this.lease?.lose("released") ?? this.end());
+    await (this.lease ? this.lease.lose("released") : this.end());
   }
 
   /** The page is left, or the user signs out: all that can be done at once. */
@@ -147,123 +141,125 @@ export class Acquisition implements Turn {
     this.stop();
   }
 
-  /** Gives back what the service may have given, and lets the next one have its turn. */
+  /**
+   * Gives back what the service may have given, and lets the next one have its turn.
+   *
+   * @returns When it is over, or after five seconds: it is tried further, but nobody has to wait for it.
+   */
   end(): Promise<void> {
-    return this.#ending ??= this.#end();
-  }
-
-  async #end(): Promise<void> {
-    const { order, tell, world } = this.#shared;
-    this.phase = "ending";
-    this.#answered();
-    // who waits for the end does not wait for ever; it is tried further nevertheless
-    if (this.#isOpen) await settlesWithin(world, this.#release(), LONGEST_PAUSE_MS);
-    order.leave(this);
-    tell(this.ids);
+    if (!this.isEnding) {
+      this.isEnding = true;
+      this.#answered();
+      settlesWithin(this.#release(), LONGEST_PAUSE_MS).then(() => {
+        const { changed, order } = this.#shared;
+        order.turns = order.turns.filter((turn) => turn !== this);
+        changed(this.ids);
+        this.#leave();
+      });
+    }
+    return this.over;
   }
 
   /** Releases until it is answered, or the lease has run out by itself. */
   async #release(): Promise<void> {
-    const { calls, world } = this.#shared;
-    const { ttlSeconds = DEFAULT_TTL_SECONDS } = this.#options;
-    const until = world.now() + ttlSeconds * 1000;
+    const until = performance.now() + this.#ttlSeconds * 1000;
+    const goesOn = () => this.#isOpen && performance.now() < until;
+    if (!this.#isOpen) return;
     const request = { ...this.key, lock_id: this.lockId };
-    await calls.persist("lock-release", request, () => this.#isOpen && world.now() < until)
-      .catch(() => {}); // it ends by itself
+    await this.#shared.calls.persist("lock-release", request, goesOn).catch(() => {});
     this.#isOpen = false;
+  }
+
+  /** Waits for something, for `until`, for a {@link wake} or a {@link cancel}. */
+  async #pause(something: Promise<unknown> | undefined, until: number): Promise<void> {
+    something?.then(() => this.#alarm.ring());
+    await this.#alarm.sleep(until - performance.now());
+    this.#abort.signal.throwIfAborted();
+    if (something && performance.now() >= until) throw this.#inVain();
   }
 
   /** Asks until it is granted, refused for good, given up, or `until` has come. */
   async #ask(until: number): Promise<Lease | null> {
-    const { calls, world } = this.#shared;
-    const isPatient = !this.#options.ifAvailable && !this.steals;
+    const { calls } = this.#shared;
+    const { ifAvailable } = this.#options;
+    this.isAsking = true;
+    const waits = !ifAvailable && !this.steals;
     for (let tries = 1, failures = 0;; tries++) {
-      this.#abort.signal.throwIfAborted();
-      const sentAt = world.now();
-      let pause: number;
+      const sentAt = performance.now();
+      const wasOpen = this.#isOpen;
       let error: unknown;
+      let pause: number;
       try {
-        const wasOpen = this.#isOpen;
         this.#isOpen = true;
-        const answer = await calls.call("lock-acquire", this.#body(isPatient), this.#abort.signal);
+        const answer = await calls.call("lock-acquire", this.#body(waits), this.#abort.signal);
         if (answer.acquired) return this.#grant(answer, sentAt);
-        // what an earlier request without an answer has brought about is not known
-        this.#isOpen = wasOpen || isPatient;
         failures = 0;
+        // what became of an earlier try that got no answer is not known
+        this.#isOpen = waits || wasOpen;
         if (answer.reason === "ended") {
           this.lockId = crypto.randomUUID();
-          this.#isOpen = false;
           continue;
         }
-        this.#refusal = answer;
+        this.refusal = answer;
         error = this.#inVain();
         pause = answer.retry_after_ms;
-        if (answer.reason !== "busy" || tries > 3) {
-          if (this.#options.ifAvailable) return null;
-          if (this.steals && !(tries <= 3 && await this.#force())) throw error;
+        if (!waits && (answer.reason !== "busy" || tries >= TRIES)) {
+          if (ifAvailable) return null;
+          if (tries >= TRIES || !await this.#force()) throw error;
+          continue;
         }
       } catch (failure) {
-        if (!isTemporary(failure) || !isPatient && tries > 3) throw failure;
         error = failure;
-        pause = backOff(world, ++failures, LONGEST_PAUSE_MS);
+        if (!isTemporary(error) || !waits && tries >= TRIES) throw error;
+        pause = backOff(++failures, LONGEST_PAUSE_MS);
       }
       this.#answered();
-      const left = until - world.now();
-      if (left <= 0) throw error;
-      await this.#alarm.sleep(Math.min(pause, left, LONGEST_PAUSE_MS));
+      const now = performance.now();
+      if (now >= until) throw error;
+      await this.#pause(undefined, Math.min(until, now + Math.min(pause, LONGEST_PAUSE_MS)));
     }
   }
 
-  #body(isPatient: boolean) {
+  #body(waits: boolean) {
     return {
       ...this.key,
       lock_id: this.lockId,
       lock_holder_user_id: this.#shared.holder,
-      ttl_seconds: this.#options.ttlSeconds ?? DEFAULT_TTL_SECONDS,
+      ttl_seconds: this.#ttlSeconds,
       take_over: this.steals,
       // a place outlives the pause between two tries, which a hidden page's timers stretch to a minute
-      queue_seconds: !isPatient ? 0 : isHidden() ? 60 : 15,
+      queue_seconds: !waits ? 0 : isHidden() ? 60 : 15,
     };
   }
 
   /** With the right to, ends whatever lease there is. */
   async #force(): Promise<boolean> {
-    if (this.#options.force) {
-      await this.#shared.calls.call(
-        "lock-release",
-        { ...this.key, force: true },
-        this.#abort.signal,
-      );
-    }
-    return !!this.#options.force;
+    const { force = false } = this.#options;
+    if (force) await this.#shared.calls.call("lock-release", { ...this.key, force });
+    return force;
   }
 
   #grant(granted: GrantedAnswer, sentAt: number): Lease {
-    const { calls, order, tell, waiters, world } = this.#shared;
+    const { calls, changed, order, waiters } = this.#shared;
     // never another's: an answer may be mixed up on its way
-    if (!locksOf(granted).every(({ lock_id }) => lock_id === this.lockId)) {
-      throw new LockError("NO_ANSWER", "The answer is another request's");
+    if (locksOf(granted).some(({ lock_id }) => lock_id !== this.lockId)) {
+      throw new LockError("NO_ANSWER", "The answer is another's");
     }
-    for (const other of order.about(this.ids)) {
-      if (other !== this) other.lease?.lose("taken_over");
-    }
-    this.phase = "held";
-    if (this.steals) tell(this.ids);
-    this.lease = new Lease({
-      world,
+    for (const { lease } of order.about(this.ids)) lease?.lose("taken_over");
+    const parts = {
       calls,
       key: this.key,
-      ttlSeconds: this.#options.ttlSeconds ?? DEFAULT_TTL_SECONDS,
+      ttlSeconds: this.#ttlSeconds,
       maxIdleSeconds: this.#options.maxIdleSeconds,
-      granted,
-      sentAt,
-      over: (reason) => {
-        if (NOTHING_LEFT.includes(reason)) this.#isOpen = false;
+      end: (reason: LostReason) => {
+        this.#isOpen &&= TO_RELEASE.includes(reason);
         return this.end();
       },
       waiters: () => waiters(this.key),
-    });
+    };
+    this.lease = new Lease(parts, granted, sentAt);
     this.#answered();
+    if (this.steals) changed(this.ids);
     return this.lease;
   }
 
@@ -271,14 +267,15 @@ export class Acquisition implements Turn {
   #answered(): void {
     this.isAnswered = true;
     this.#answer();
-    this.#shared.order.proceed();
   }
 
-  /** The error of having waited in vain, which names who is in the way: another request of this client, or who else. */
+  /** The error of having waited in vain, which names who is in the way: a request of this client, or somebody else. */
   #inVain(): LockError {
     const [first = this] = this.#shared.order.about(this.ids);
-    if (!first.lease) return notAcquired(first.#refusal ?? this.#refusal);
-    const [lock] = locksOf(first.lease.granted);
-    return notAcquired({ holder: { ...lock!, last_activity_at: lock!.locked_at, is_you: true } });
+    const lock = first.lease && locksOf(first.lease.granted)[0];
+    const { holder, queue } = first.refusal ?? this.refusal ?? {};
+    return lock
+      ? notAcquired({ ...lock, last_activity_at: lock.locked_at, is_you: true })
+      : notAcquired(holder, queue);
   }
 }

@@ -22,11 +22,11 @@ export function readArguments<Name, Callback>(
   args: readonly unknown[],
   convert: (name: unknown) => Name,
 ): Arguments<Name, Callback> {
-  if (args.length < 2) throw new TypeError("A name and a callback are required");
+  if (args.length < 2) throw new TypeError("Needs a name and a callback");
   const name = convert(args[0]);
   const [given, callback] = args.length > 2 ? args.slice(1) : [undefined, args[1]];
   const options = readOptions(given);
-  if (typeof callback !== "function") throw new TypeError("The callback has to be a function");
+  if (typeof callback !== "function") throw new TypeError("The callback is no function");
   judge(String(name), options);
   return { name, options, callback: callback as Callback };
 }
@@ -39,30 +39,18 @@ export function readArguments<Name, Callback>(
  * @throws {TypeError} Where it cannot be converted.
  */
 export function readOptions(given: unknown): LockOptions {
-  if (given == null) return {};
-  if (typeof given !== "object" && typeof given !== "function") {
-    throw new TypeError("The options have to be an object");
+  if (typeof (given ?? {}) !== "object" && typeof given !== "function") {
+    throw new TypeError("The options are no object");
   }
   // read once each, in alphabetical order, as Web IDL does
-  const { ifAvailable, mode: word = "exclusive", signal, steal } = given as LockOptions;
+  const { ifAvailable, mode: word = "exclusive", signal, steal, ...others } =
+    (given ?? {}) as LockOptions;
   const mode = String(word) as "exclusive" | "shared";
-  if (mode !== "exclusive" && mode !== "shared") {
-    throw new TypeError('The mode has to be "exclusive" or "shared"');
-  }
+  if (mode !== "exclusive" && mode !== "shared") throw new TypeError(`No mode: ${mode}`);
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new TypeError("The signal has to be an AbortSignal");
+    throw new TypeError("The signal is no AbortSignal");
   }
-  const { force, ttlSeconds, waitSeconds, maxIdleSeconds } = given as LockOptions;
-  return {
-    ifAvailable: !!ifAvailable,
-    mode,
-    signal,
-    steal: !!steal,
-    force,
-    ttlSeconds,
-    waitSeconds,
-    maxIdleSeconds,
-  };
+  return { ...others, ifAvailable: !!ifAvailable, mode, signal, steal: !!steal };
 }
 
 /**
@@ -73,9 +61,9 @@ export function readOptions(given: unknown): LockOptions {
  * @throws {DOMException} As {@link readArguments}.
  */
 export function judge(name: string, { ifAvailable, mode, signal, steal }: LockOptions): void {
-  if (name.startsWith("-")) throw notSupported("A name must not begin with a hyphen");
-  if (steal && ifAvailable) throw notSupported("steal and ifAvailable exclude each other");
-  if (mode === "shared") throw notSupported("There are no shared locks here");
+  if (name.startsWith("-")) throw notSupported("A name cannot begin with -");
+  if (steal && ifAvailable) throw notSupported("steal excludes ifAvailable");
+  if (mode === "shared") throw notSupported("No shared locks here");
   if (signal && (steal || ifAvailable)) {
     throw notSupported("signal excludes steal and ifAvailable");
   }

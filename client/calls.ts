@@ -10,7 +10,6 @@ import type {
   RenewAnswer,
   RenewRequest,
 } from "./types.ts";
-import type { World } from "./world.ts";
 
 /** The three functions, and what they take and answer. */
 interface Functions {
@@ -46,14 +45,12 @@ interface Inside {
 export class Calls {
   readonly supabase: SupabaseClient;
   readonly #inside: Inside;
-  readonly #world: World;
   #token: string | null = null;
   #refreshing: Promise<unknown> | undefined;
 
-  constructor(supabase: SupabaseClient, world: World) {
+  constructor(supabase: SupabaseClient) {
     this.supabase = supabase;
     this.#inside = supabase as unknown as Inside;
-    this.#world = world;
   }
 
   /** Whether the client keeps a session itself; else the application brings the tokens. */
@@ -112,7 +109,7 @@ export class Calls {
       } catch (error) {
         if (!isTemporary(error) || !goesOn()) throw error;
       }
-      await new Alarm(this.#world).sleep(backOff(this.#world, failures, 5000));
+      await new Alarm().sleep(backOff(failures, 5000));
     }
   }
 
@@ -138,7 +135,7 @@ export class Calls {
         // one for all calls that found out at the same time
         this.#refreshing ??= this.supabase.auth.refreshSession()
           .finally(() => this.#refreshing = undefined);
-        await settlesWithin(this.#world, this.#refreshing, PATIENCE_MS);
+        await settlesWithin(this.#refreshing, PATIENCE_MS);
       }
       return await this.#try(name, body, signal);
     }
@@ -151,18 +148,20 @@ export class Calls {
   ): Promise<Functions[F][1]> {
     signal?.throwIfAborted();
     const abort = new AbortController();
-    const stop = () => abort.abort();
-    const stopped = new Promise<void>((resolve) => {
-      abort.signal.addEventListener("abort", () => resolve());
-    });
+    const end = new Alarm();
+    const stop = () => {
+      abort.abort();
+      end.ring();
+    };
     let result: Result = {};
     const call = async () => {
       await this.#remember();
       result = await this.supabase.functions.invoke(name, { body, signal: abort.signal });
     };
     signal?.addEventListener("abort", stop);
+    call().catch(() => {}).then(() => end.ring());
     // not by the signal alone: what supabase-js does before it sends cannot be aborted
-    await settlesWithin(this.#world, Promise.race([call(), stopped]), PATIENCE_MS);
+    await end.sleep(PATIENCE_MS);
     signal?.removeEventListener("abort", stop);
     stop();
     signal?.throwIfAborted();
@@ -207,18 +206,14 @@ async function answerOf<F extends keyof Functions>(
     return data as Functions[F][1];
   }
   const response = (error as { context?: Partial<Response> } | null)?.context;
-  if (!response?.json) throw new LockError("NO_ANSWER", `${name} did not answer`);
   // the message of the error is always the same; the body, which can be read once, tells
-  const { code, message, details, hint } = await response.json()
-    .catch(() => ({})) as Partial<ErrorBody>;
-  const { status = 0 } = response;
+  const { code, message = "", details, hint } = await response?.json?.()
+    .catch(() => {}) as Partial<ErrorBody> | undefined ?? {};
+  const status = response?.json && response.status || 0;
   // a gateway has codes of its own
-  const known = hint && code || (status === 401 ? "NOT_AUTHENTICATED" : "DATABASE_UNAVAILABLE");
-  throw new LockError(known, message ?? `${name}: HTTP ${status}`, {
-    status,
-    ...(details && { details }),
-    ...(hint && { hint }),
-  });
+  const known = hint && code ||
+    (status === 401 ? "NOT_AUTHENTICATED" : status ? "DATABASE_UNAVAILABLE" : "NO_ANSWER");
+  throw new LockError(known, `${name}: ${status} ${message}`, { status, details, hint });
 }
 
 /** Whose token it is: `sub` of its claims. It is shown, and never relied on. */

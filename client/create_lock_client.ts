@@ -9,7 +9,6 @@ import { listen } from "./page.ts";
 import { readViews, readWaiting, snapshotOf } from "./snapshot.ts";
 import type { Key, LeaseHandle, LockOptions, LockSnapshot } from "./types.ts";
 import { watchVideo } from "./watch.ts";
-import { REAL_WORLD, type World } from "./world.ts";
 
 /** Which of the databases that a `forVideo` manager may name: the service's rule. */
 const NAME = /^[a-z][a-z0-9_-]{0,62}$/;
@@ -44,18 +43,12 @@ export class LockClient {
   #listening: ReturnType<typeof listen> | undefined;
 
   /** @ignore Made by {@link createLockClient}. */
-  constructor(supabase: SupabaseClient, { holder }: LockClientOptions, world: World) {
-    const calls = new Calls(supabase, world);
-    const order: Order<Acquisition> = new Order((isEmpty) => {
-      if (isEmpty) this.#listening = void this.#listening?.stop();
-      else this.#listening = listen(calls, this.#reactions);
-    });
+  constructor(supabase: SupabaseClient, { holder }: LockClientOptions) {
     this.#shared = {
-      world,
-      calls,
-      order,
+      calls: new Calls(supabase),
+      order: new Order(),
       holder,
-      tell: (ids) => this.#listening?.tell(ids),
+      changed: (ids) => this.#changed(ids),
       waiters: async ({ video_id, ...names }) => {
         const rows = await readWaiting(supabase, video_id).catch(() => []);
         const wanted: unknown[] = Object.values(names).flat();
@@ -113,7 +106,8 @@ export class LockClient {
   async query({ video_id }: { video_id: string }): Promise<LockSnapshot> {
     const { calls, holder, order } = this.#shared;
     const own = () => order.turns.filter(({ key }) => key.video_id === video_id);
-    await Promise.all(own().map((turn) => turn.phase === "asking" && turn.answered));
+    // those that are being asked, not those that wait here
+    await Promise.all(own().map(({ isAsking, answered }) => isAsking && answered));
     const views = await readViews(calls.supabase, video_id);
     const lock_type = holder === undefined ? "client" : "server";
     return snapshotOf(video_id, views, own(), holder ?? calls.user, lock_type);
@@ -147,8 +141,8 @@ export class LockClient {
    * @returns Stops watching.
    */
   watch(of: { video_id: string }, callback: (snapshot: LockSnapshot) => void): () => void {
-    const { calls, world } = this.#shared;
-    return watchVideo(calls.supabase, world, of.video_id, () => this.query(of), callback);
+    const { supabase } = this.#shared.calls;
+    return watchVideo(supabase, of.video_id, () => this.query(of), callback);
   }
 
   /**
@@ -203,17 +197,17 @@ export class LockClient {
     }
   }
 
-  get #reactions() {
-    const all = (what: "wake" | "leave") => () => {
-      for (const turn of this.#shared.order.turns) turn[what]();
-    };
-    return {
+  /** Listens while there is something to listen for, and tells the other tabs. */
+  #changed(ids: readonly string[]): void {
+    const { calls, order } = this.#shared;
+    const all = (what: "wake" | "leave") => () => order.turns.forEach((turn) => turn[what]());
+    this.#listening ??= listen(calls, {
       wake: all("wake"),
       leave: all("leave"),
-      hear: (ids: string[]) => {
-        for (const turn of this.#shared.order.about(ids)) turn.wake();
-      },
-    };
+      hear: (ids) => order.about(ids).forEach((turn) => turn.wake()),
+    });
+    if (ids.length) this.#listening.tell(ids);
+    if (!order.turns.length) this.#listening = void this.#listening.stop();
   }
 }
 
@@ -245,5 +239,5 @@ export function createLockClient(
   supabase: SupabaseClient,
   options: LockClientOptions = {},
 ): LockClient {
-  return new LockClient(supabase, options, REAL_WORLD);
+  return new LockClient(supabase, options);
 }

@@ -1,4 +1,4 @@
-import type { BrokenRule, ErrorCode, Holder, LostReason, Refusal } from "./types.ts";
+import type { BrokenRule, ErrorCode, Holder, LostReason, Queue } from "./types.ts";
 
 /**
  * What can go wrong: a code of the service's error table, or
@@ -22,13 +22,13 @@ export class LockError extends Error {
   /** HTTP status; 0 where there was no answer. */
   readonly status: number = 0;
   /** For `INVALID_REQUEST`: every broken rule. */
-  readonly details?: BrokenRule[];
+  readonly details: BrokenRule[] | undefined;
   /** What to do next. */
-  readonly hint?: string;
+  readonly hint: string | undefined;
   /** Who holds the lock, where that is why. `is_you`: one's own other acquisition. */
-  readonly holder?: Holder | null;
+  readonly holder: Holder | null = null;
   /** The line for it. */
-  readonly queue?: Refusal["queue"];
+  readonly queue: Queue | undefined;
 
   /**
    * @param code Stable code.
@@ -63,7 +63,7 @@ export class LockLostError extends LockError {
    * @param holder Who has it now, where known.
    */
   constructor(reason: LostReason, holder: Holder | null = null) {
-    super("LOCK_LOST", `The lock was lost: ${reason}`, { holder });
+    super("LOCK_LOST", `Lock lost: ${reason}`, { holder });
     this.reason = reason;
   }
 }
@@ -71,16 +71,17 @@ export class LockLostError extends LockError {
 /**
  * Says who is in the way.
  *
- * @param refusal What the service said last, if it said something.
+ * @param holder Who holds the lock, where known.
+ * @param queue The line for it, where known.
  * @returns The error.
  */
-export function notAcquired({ holder, queue }: Refusal = { holder: null }): LockError {
-  const who = !holder
-    ? "others wait for it"
-    : `${holder.lock_holder_user_id} holds it${holder.is_you ? ", which is you" : ""}`;
-  return new LockError("LOCK_NOT_ACQUIRED", `The lock was not acquired: ${who}`, {
-    holder,
-    ...(queue ? { queue } : {}),
+export function notAcquired(holder?: Holder | null, queue?: Queue): LockError {
+  const who = holder
+    ? `${holder.is_you ? "you hold it" : "it is held"}, as ${holder.lock_holder_user_id}`
+    : "others wait for it";
+  return new LockError("LOCK_NOT_ACQUIRED", `Not acquired: ${who}`, {
+    holder: holder ?? null,
+    queue,
   });
 }
 
@@ -93,7 +94,7 @@ export function notAcquired({ holder, queue }: Refusal = { holder: null }): Lock
 export function abortError(cause?: LockLostError): DOMException {
   // a DOMException takes no cause of its own
   return Object.assign(
-    new DOMException(cause?.message ?? "The request was given up", "AbortError"),
+    new DOMException(cause?.message ?? "Given up", "AbortError"),
     cause && { cause },
   );
 }

@@ -4,28 +4,28 @@ export interface Guardable {
   abortSignal(signal: AbortSignal): unknown;
 }
 
-/** What becomes of a write, as far as a guard looks at it. */
-type Outcome = { error?: { code?: string } | null } | null;
+/** What a guard has to know of a lease. */
+export interface Guarding {
+  readonly lockId: string;
+  readonly fencingToken: number;
+  /** Aborts the write. */
+  readonly signal: AbortSignal;
+  /** The write is being sent. */
+  touch(): void;
+  /** The database refused the token. */
+  wake(): void;
+}
+
+/** What a write gives, or with `throwOnError()` throws, as far as a guard looks at it. */
+type Outcome = { code?: string; error?: Outcome | null } | null;
 
 type Then = (
   fulfilled?: ((result: Outcome) => unknown) | null,
-  rejected?: ((reason: unknown) => unknown) | null,
+  rejected?: ((reason: Outcome) => unknown) | null,
 ) => Promise<unknown>;
 
 /** A write is given up after so long: a database that hangs gives no answer at all. In milliseconds. */
 const WRITE_TIMEOUT_MS = 15_000;
-
-/** What a guard has to know of a lease. */
-export interface Guarding {
-  lockId: string;
-  fencingToken: number;
-  /** Aborts the write. */
-  signal(): AbortSignal;
-  /** The write is being sent. */
-  sending(): void;
-  /** The database refused the token. */
-  refused(): void;
-}
 
 /**
  * Has a write refused by the database unless the lease is live, and given up as soon as the lease is lost.
@@ -35,29 +35,27 @@ export interface Guarding {
  * @returns The same query.
  */
 export function guardQuery<Query extends Guardable>(query: Query, lease: Guarding): Query {
-  query.setHeader("x-fencing-token", String(lease.fencingToken));
+  query.setHeader("x-fencing-token", `${lease.fencingToken}`);
   query.setHeader("x-lock-id", lease.lockId);
   const inside = query as unknown as { then: Then; signal?: AbortSignal };
   const send = inside.then;
   inside.then = (fulfilled, rejected) => {
-    lease.sending();
-    const stop = new AbortController();
+    const abort = new AbortController();
     const timer = setTimeout(
-      () => stop.abort(new DOMException("No answer", "TimeoutError")),
+      () => abort.abort(new DOMException("No answer", "TimeoutError")),
       WRITE_TIMEOUT_MS,
     );
-    query.abortSignal(
-      AbortSignal.any([lease.signal(), stop.signal, ...(inside.signal ? [inside.signal] : [])]),
-    );
-    // with throwOnError() the error is what it rejects with
-    const look = (error: { code?: string } | null | undefined) => {
-      clearTimeout(timer);
-      if (error?.code === "PT412") lease.refused();
-    };
-    return send.call(query, (result) => (look(result?.error), result), (reason) => {
-      look(reason as { code?: string });
+    lease.touch();
+    const signals = [lease.signal, abort.signal];
+    if (inside.signal) signals.push(inside.signal); // the caller's own
+    query.abortSignal(AbortSignal.any(signals));
+    return send.call(query).finally(() => clearTimeout(timer)).then((result) => {
+      if ((result as Outcome)?.error?.code === "PT412") lease.wake();
+      return result as Outcome;
+    }, (reason) => {
+      if (reason?.code === "PT412") lease.wake();
       throw reason;
-    }).then(fulfilled as (result: unknown) => unknown, rejected);
+    }).then(fulfilled, rejected);
   };
   return query;
 }

@@ -13,20 +13,15 @@ import type {
   RenewAnswer,
   Waiting,
 } from "./types.ts";
-import type { World } from "./world.ts";
 
 /** What a lease is made of. */
 export interface LeaseParts {
-  world: World;
   calls: Calls;
   key: Key;
   ttlSeconds: number;
-  maxIdleSeconds: number | undefined;
-  /** The answer that granted it, and when its request was sent, on the world's monotonic clock. */
-  granted: GrantedAnswer;
-  sentAt: number;
+  maxIdleSeconds?: number | undefined;
   /** Called once, when it is over. */
-  over(reason: LostReason): Promise<void>;
+  end(reason: LostReason): Promise<void>;
   /** Asks who waits. */
   waiters(): Promise<string[]>;
 }
@@ -56,33 +51,34 @@ export class Lease extends EventTarget implements AsyncDisposable {
   readonly fencingToken: number;
   /** What the service answered: times of the database's clock, and the versions in `state`. */
   readonly granted: GrantedAnswer;
+  /** Who waits for it, as of the last renewal. */
+  waiting: Waiting = { length: 0, holders: [] };
+  /** @ignore Whether the callback itself ended it, so that its request goes on. */
+  isOwnEnd = false;
   readonly #parts: LeaseParts;
   readonly #abort = new AbortController();
-  readonly #alarm: Alarm;
-  #waiting: Waiting = { length: 0, holders: [] };
-  #deadline = -Infinity;
-  #timer: unknown;
+  readonly #alarm = new Alarm();
+  /** On the monotonic clock. What counts is only ever how much time has passed. */
+  #deadline = 0;
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #touchedAt: number;
-  #renewedAt: number;
-  #renewedAtWall: number;
+  /** On the wall clock, see {@link #slept}. */
+  #renewedAt = 0;
   #failures = 0;
-  #over = false;
   #ending: Promise<void> | undefined;
-  #isOwnEnd = false;
 
   /** @ignore Made by the client. */
-  constructor(parts: LeaseParts) {
+  constructor(parts: LeaseParts, granted: GrantedAnswer, sentAt: number) {
     super();
-    const { world, key, granted, sentAt } = this.#parts = parts;
     const locks = locksOf(granted);
-    this.key = key;
+    const [{ lock_id, fencing_token }] = locks as [Lock];
+    this.#parts = parts;
+    this.key = parts.key;
     this.name = locks.map((lock) => lock.database_name).join();
-    this.lockId = locks[0]!.lock_id;
-    this.fencingToken = locks[0]!.fencing_token;
+    this.lockId = lock_id;
+    this.fencingToken = fencing_token;
     this.granted = granted;
-    this.#alarm = new Alarm(world);
-    this.#touchedAt = this.#renewedAt = sentAt;
-    this.#renewedAtWall = world.wall();
+    this.#touchedAt = sentAt;
     this.#extend(sentAt, granted);
     this.#keep();
   }
@@ -96,17 +92,12 @@ export class Lease extends EventTarget implements AsyncDisposable {
   /** Whether it is held, as far as can be known here. The database decides: see {@link guard}. */
   get state(): LeaseState {
     this.#look();
-    return this.#over ? "lost" : this.#inDoubt ? "in doubt" : "held";
+    return this.#ending ? "lost" : this.#failures || this.#slept ? "in doubt" : "held";
   }
 
   /** How long it is held at least if nothing more is heard, in seconds: less than until `expires_at`, never more. */
   get secondsLeft(): number {
-    return this.#over ? 0 : Math.max(0, (this.#deadline - this.#parts.world.now()) / 1000);
-  }
-
-  /** Who waits for it, as of the last renewal. */
-  get waiting(): Waiting {
-    return this.#waiting;
+    return this.#ending ? 0 : Math.max(0, this.#deadline - performance.now()) / 1000;
   }
 
   /**
@@ -117,18 +108,12 @@ export class Lease extends EventTarget implements AsyncDisposable {
    * @returns The same query.
    */
   guard<Query extends Guardable>(query: Query): Query {
-    return guardQuery(query, {
-      lockId: this.lockId,
-      fencingToken: this.fencingToken,
-      signal: () => this.signal,
-      sending: () => this.touch(),
-      refused: () => this.wake(),
-    });
+    return guardQuery(query, this);
   }
 
   /** Says that somebody is at work: `maxIdleSeconds` counts from now. */
   touch(): void {
-    this.#touchedAt = this.#parts.world.now();
+    this.#touchedAt = performance.now();
   }
 
   /**
@@ -136,30 +121,29 @@ export class Lease extends EventTarget implements AsyncDisposable {
    *
    * @returns When the service has answered, or after five seconds.
    */
-  async release(): Promise<void> {
-    this.#isOwnEnd ||= !this.#over;
-    await this.lose("released");
+  release(): Promise<void> {
+    return this.#endHere("released");
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.release();
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.release();
   }
 
   /**
    * Stops keeping the lease, without releasing it. It lasts until its deadline; `locks.resume(handle)` takes it up.
    *
    * @returns Plain data, for `JSON.stringify` or `postMessage`.
+   * @throws {LockLostError} Where it is over.
    */
   detach(): LeaseHandle {
-    this.#look();
-    this.#abort.signal.throwIfAborted();
-    const { lock_holder_user_id, lock_type } = locksOf(this.granted)[0]!;
-    this.#isOwnEnd = true;
-    this.lose("detached");
+    this.signal.throwIfAborted();
+    this.#endHere("detached");
+    const { key, lockId, fencingToken, granted } = this;
+    const { lock_holder_user_id, lock_type } = locksOf(granted)[0]!;
     return {
-      key: this.key,
-      lockId: this.lockId,
-      fencingToken: this.fencingToken,
+      key,
+      lockId,
+      fencingToken,
       ttlSeconds: this.#parts.ttlSeconds,
       holder: lock_type === "server" ? lock_holder_user_id : null,
     };
@@ -171,129 +155,111 @@ export class Lease extends EventTarget implements AsyncDisposable {
     this.#alarm.ring();
   }
 
-  /** @ignore Ends it here, for this reason. */
-  lose(reason: LostReason, holder: Holder | null = null): Promise<void> {
-    if (!this.#over) {
-      this.#over = true;
-      this.#parts.world.clearTimeout(this.#timer);
-      this.#ending = this.#parts.over(reason);
+  /** @ignore Ends it, for this reason. */
+  lose(reason: LostReason, holder?: Holder | null): Promise<void> {
+    if (!this.#ending) {
+      clearTimeout(this.#timer);
+      this.#ending = this.#parts.end(reason);
       this.#alarm.ring();
       this.#abort.abort(new LockLostError(reason, holder));
-      this.dispatchEvent(new Event("statechange"));
+      this.#tell("statechange");
     }
-    return this.#ending!;
+    return this.#ending;
   }
 
-  /** @ignore Whether the callback itself ended it, so that its request goes on. */
-  get isOwnEnd(): boolean {
-    return this.#isOwnEnd;
+  #endHere(reason: LostReason): Promise<void> {
+    this.isOwnEnd ||= !this.#ending;
+    return this.lose(reason);
   }
 
-  get #inDoubt(): boolean {
-    return this.#failures > 0 || this.#slept;
+  #tell(type: string): void {
+    this.dispatchEvent(new Event(type));
   }
 
   /** Some monotonic clocks stand still while a machine sleeps. The wall clock tells; a renewal settles it. */
   get #slept(): boolean {
-    const { world, ttlSeconds } = this.#parts;
-    return world.wall() - this.#renewedAtWall > ttlSeconds * 1000;
+    return Date.now() - this.#renewedAt > this.#parts.ttlSeconds * 1000;
   }
 
-  /** A timer may be late, after a sleep or in a hidden tab. Whoever asks is told the truth. */
+  /** A timer may be late, after a sleep or in a hidden page. Whoever asks is told the truth. */
   #look(): void {
-    if (this.#over) return;
-    const { world } = this.#parts;
-    if (world.now() >= this.#deadline) this.lose("deadline");
+    if (performance.now() >= this.#deadline) this.lose("deadline");
     else if (this.#slept) this.#alarm.ring();
   }
 
-  /** Moves the deadline, never backwards. */
+  /** Takes note of a grant or a renewal. The deadline never moves backwards. */
   #extend(sentAt: number, answer: GrantedAnswer | RenewAnswer & { renewed: true }): void {
-    const { world, ttlSeconds } = this.#parts;
-    const ttl = ttlSeconds * 1000;
-    // What was left when the database answered, by its own clock, counts from before it was asked. A margin is for clocks
+    const ttl = this.#parts.ttlSeconds * 1000;
+    // What was left when the database answered, by its own clock, counts from before it was asked. The margin is for clocks
     // that run unevenly and for timers that are late.
     const left = Math.min(
-      ttl,
-      ...locksOf(answer).map(({ expires_at }) =>
-        Date.parse(expires_at) - Date.parse(answer.server_time)
+      ...locksOf(answer).map((lock) =>
+        Date.parse(lock.expires_at) - Date.parse(answer.server_time)
       ),
+      ttl,
     );
-    this.#deadline = Math.max(this.#deadline, sentAt + left - this.#margin);
-    world.clearTimeout(this.#timer);
-    this.#timer = world.setTimeout(() => this.#look(), this.#deadline - world.now());
-  }
-
-  get #margin(): number {
-    return Math.min(1000, this.#parts.ttlSeconds * 50);
+    const deadline = sentAt + left - Math.min(1000, ttl / 20);
+    this.#deadline = Math.max(this.#deadline, deadline);
+    this.#renewedAt = Date.now();
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#look(), this.#deadline - performance.now());
   }
 
   async #keep(): Promise<void> {
-    const { world, ttlSeconds } = this.#parts;
-    const quarter = ttlSeconds * 250;
-    while (!this.#over) {
-      // with three quarters left; at once where the grant itself came late
-      const pause = Math.max(100, this.#deadline + this.#margin - 3 * quarter - world.now());
-      await this.#alarm.sleep(this.#failures ? backOff(world, this.#failures, quarter) : pause);
-      if (this.#over) return;
+    const quarter = this.#parts.ttlSeconds * 250;
+    while (!this.#ending) {
+      // with three quarters left; soon where the answer to the grant came late
+      const pause = this.#failures
+        ? backOff(this.#failures, quarter)
+        : Math.max(quarter / 9, this.#deadline - 3 * quarter - performance.now());
+      await this.#alarm.sleep(pause);
       // an answer that takes longer is not waited for, but heard nevertheless
-      if (!await settlesWithin(world, this.#renew(world.now()), quarter)) this.#fail();
+      if (!this.#ending && !await settlesWithin(this.#renew(), quarter)) this.#fail();
     }
   }
 
-  async #renew(sentAt: number): Promise<void> {
-    const { calls, key, ttlSeconds, maxIdleSeconds = Infinity, world } = this.#parts;
-    const active = sentAt - this.#touchedAt <= maxIdleSeconds * 1000;
-    const lastHeard = this.#renewedAt;
+  async #renew(): Promise<void> {
+    const { calls, key, ttlSeconds, maxIdleSeconds = Infinity } = this.#parts;
+    const sentAt = performance.now();
+    const isIdle = () => performance.now() - this.#touchedAt > maxIdleSeconds * 1000;
     try {
       const answer = await calls.call("lock-renew", {
         ...key,
         lock_id: this.lockId,
         ttl_seconds: ttlSeconds,
-        active,
+        active: !isIdle(),
       });
-      if (this.#over) return;
-      if (!answer.renewed) {
-        if (answer.reason === "busy") this.#fail();
-        else this.lose(answer.reason, answer.holder);
-        return;
-      }
-      // never another's: an answer may be mixed up on its way
-      if (
-        !locksOf(answer).every((lock) =>
-          lock.lock_id === this.lockId && lock.fencing_token === this.fencingToken
-        )
-      ) {
-        return this.#fail();
-      }
-      this.#extend(sentAt, answer);
-      this.#hear(sentAt, answer.queue.length);
-      const idle = world.now() - this.#touchedAt > maxIdleSeconds * 1000;
-      if (idle && answer.queue.length > 0) this.lose("idle");
+      if (this.#ending) return;
+      if (answer.renewed) {
+        // never another's: an answer may be mixed up on its way
+        if (!locksOf(answer).every((lock) => this.#isMine(lock))) return this.#fail();
+        this.#extend(sentAt, answer);
+        this.#succeed(answer.queue.length);
+        if (isIdle() && answer.queue.length) this.lose("idle");
+      } else if (answer.reason === "busy") this.#fail();
+      else this.lose(answer.reason, answer.holder);
     } catch (error) {
-      // who is signed in again may still be in time
+      // who signs in again may still be in time
       const mayPass = isTemporary(error) || (error as LockError).code === "NOT_AUTHENTICATED";
-      if (!mayPass) this.lose("forbidden");
-      else if (this.#renewedAt === lastHeard) this.#fail();
+      if (mayPass) this.#fail();
+      else this.lose("forbidden");
     }
   }
 
-  #hear(sentAt: number, length: number): void {
-    const doubted = this.#inDoubt;
-    this.#failures = 0;
-    this.#renewedAt = Math.max(this.#renewedAt, sentAt);
-    this.#renewedAtWall = this.#parts.world.wall();
-    if (doubted) this.dispatchEvent(new Event("statechange"));
-    if (length || this.#waiting.length) this.#tellWaiting(length);
-  }
-
-  async #tellWaiting(length: number): Promise<void> {
-    this.#waiting = { length, holders: length ? await this.#parts.waiters() : [] };
-    this.dispatchEvent(new Event("waiting"));
+  #isMine(lock: Lock): boolean {
+    return lock.lock_id === this.lockId && lock.fencing_token === this.fencingToken;
   }
 
   #fail(): void {
-    if (this.#over) return;
-    if (this.#failures++ === 0) this.dispatchEvent(new Event("statechange"));
+    if (!this.#ending && !this.#failures++) this.#tell("statechange");
+  }
+
+  async #succeed(length: number): Promise<void> {
+    const wasInDoubt = this.#failures;
+    this.#failures = 0;
+    if (wasInDoubt) this.#tell("statechange");
+    if (!length && !this.waiting.length) return;
+    this.waiting = { length, holders: length ? await this.#parts.waiters() : [] };
+    this.#tell("waiting");
   }
 }

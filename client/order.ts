@@ -1,14 +1,17 @@
-/** One request's turn among those of its client. */
+/** One request among those of its client. */
 export interface Turn {
   /** What it asks for: `video_id/database_name`, in lower case. */
   readonly ids: readonly string[];
   readonly steals: boolean;
-  /** `waiting` for its turn here, `asking` the service, `held`, and `ending`: what may be left of it is given back. */
-  phase: "waiting" | "asking" | "held" | "ending";
-  /** Whether the service, once asked, has said anything, or failed to. */
-  isAnswered: boolean;
   /** Its turn has come. */
-  begin(): void;
+  isAsking: boolean;
+  /** When the service, once asked, has said anything, or when it never will. */
+  readonly answered: Promise<void>;
+  isAnswered: boolean;
+  /** When nothing is left of it. */
+  readonly over: Promise<void>;
+  /** What may be left of it is being given back. */
+  isEnding: boolean;
 }
 
 /**
@@ -16,61 +19,34 @@ export interface Turn {
  * those who wait, and only the first of those who want the same lock talks to the service.
  */
 export class Order<T extends Turn> {
-  #turns: T[] = [];
-  readonly #changed: (isEmpty: boolean) => void;
+  /** All that there are, in order; those who steal first. */
+  turns: readonly T[] = [];
 
-  /** @param changed Called when a first turn comes, or the last one has left. */
-  constructor(changed: (isEmpty: boolean) => void) {
-    this.#changed = changed;
-  }
-
-  /** All turns, in order; those who steal first. */
-  get turns(): readonly T[] {
-    return this.#turns;
-  }
-
-  /** Those who want, or have, one of these locks. */
+  /**
+   * Those who want, or have, one of these locks.
+   *
+   * @param ids The locks.
+   * @returns Turns, in order.
+   */
   about(ids: readonly string[]): T[] {
-    return this.#turns.filter((turn) => turn.ids.some((id) => ids.includes(id)));
+    return this.turns.filter((turn) => turn.ids.some((id) => ids.includes(id)));
   }
 
-  /** Whether somebody came before: then a lock is not available at once. */
-  isTaken(ids: readonly string[]): boolean {
-    return this.about(ids).some(({ phase }) => phase !== "ending");
-  }
-
-  enter(turn: T): void {
-    if (turn.steals) this.#turns.unshift(turn);
-    else this.#turns.push(turn);
-    if (this.#turns.length === 1) this.#changed(false);
-    this.proceed();
-  }
-
-  leave(turn: T): void {
-    const length = this.#turns.length;
-    this.#turns = this.#turns.filter((other) => other !== turn);
-    if (this.#turns.length === 0 && length > 0) this.#changed(true);
-    this.proceed();
-  }
-
-  /** Lets those begin whose turn it is now. */
-  proceed(): void {
-    for (const turn of this.#turns) {
-      if (turn.phase === "waiting" && !this.#isBlocked(turn)) {
-        turn.phase = "asking";
-        turn.begin();
-      }
-    }
-  }
-
-  #isBlocked(turn: T): boolean {
-    const others = this.about(turn.ids);
-    const position = others.indexOf(turn);
-    // who steals waits only for what was asked before and is still open, so that it is the later one
-    return turn.steals
-      ? others.slice(position + 1).some(({ phase, isAnswered, steals }) =>
-        phase === "ending" || phase === "asking" && !isAnswered || phase === "waiting" && steals
-      )
-      : position > 0;
+  /**
+   * Whom a turn has to wait for.
+   *
+   * @param turn A turn that has entered.
+   * @returns When each of them is out of the way; none if it is its turn.
+   */
+  before(turn: T): Promise<void>[] {
+    const all = this.about(turn.ids);
+    const place = all.indexOf(turn);
+    if (!turn.steals) return all.slice(0, place).map(({ over }) => over);
+    // Who steals takes from who holds, and goes before who waits. What is open already has to be decided first, so that it
+    // is the later one.
+    return all.slice(place + 1).flatMap((other) => {
+      if (other.isEnding) return [other.over];
+      return !other.isAnswered && (other.isAsking || other.steals) ? [other.answered] : [];
+    });
   }
 }

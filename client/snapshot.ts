@@ -90,21 +90,18 @@ export function snapshotOf(
   const others = (rows: Row[]) =>
     rows.map((row) => info(row.database_name, row.lock_holder_user_id, row.lock_type));
 
-  const held = own.filter(({ phase }) => phase === "held");
   const foreign = views.held.filter((row) => own.every(({ lockId }) => lockId !== row.lock_id));
-
+  const running = own.filter(({ isEnding }) => !isEnding);
   // In the view a place has no lock_id. Those of this client are told by their holder, and stay where they are in line.
-  const placeless = own.filter(({ phase }) => phase === "waiting" || phase === "asking")
-    .flatMap((acquisition) =>
-      mine(acquisition).filter(({ name }) =>
-        !(acquisition.hasPlace &&
-          views.waiting.some((row) =>
-            row.database_name === name && row.lock_holder_user_id === clientId
-          ))
-      )
-    );
+  const isInLine = ({ name }: LockInfo) =>
+    views.waiting.some((row) => row.database_name === name && row.lock_holder_user_id === clientId);
   return {
-    held: [...held.flatMap(mine), ...others(foreign)],
-    pending: [...others(views.waiting), ...placeless],
+    held: [...running.filter(({ lease }) => lease).flatMap(mine), ...others(foreign)],
+    pending: [
+      ...others(views.waiting),
+      ...running.filter(({ lease }) => !lease).flatMap((acquisition) =>
+        mine(acquisition).filter((info) => !acquisition.refusal?.queue.position || !isInLine(info))
+      ),
+    ],
   };
 }

@@ -1,4 +1,4 @@
-import type { EndReason, Holder, LockType, Queue } from "../supabase/functions/_shared/contract.ts";
+import type { EndReason, LockType } from "../supabase/functions/_shared/contract.ts";
 
 export type * from "../supabase/functions/_shared/contract.ts";
 
@@ -73,10 +73,4 @@ export interface LockSnapshot {
   held: LockInfo[];
   /** Those who wait, for each lock in the order of their turn. */
   pending: LockInfo[];
-}
-
-/** What a refusal says, kept with an error of having waited in vain. */
-export interface Refusal {
-  holder: Holder | null;
-  queue?: Queue;
 }

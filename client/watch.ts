@@ -1,7 +1,6 @@
 import type { SupabaseClient } from "@supabase/supabase-js";
 import { Alarm } from "./alarm.ts";
 import type { LockSnapshot } from "./types.ts";
-import type { World } from "./world.ts";
 
 /** Where Realtime does not answer, two requests each time. In milliseconds. */
 const POLL_MS = 5000;
@@ -12,7 +11,6 @@ const POLL_BESIDE_REALTIME_MS = 30_000;
  * Tells a video's locks whenever they change.
  *
  * @param supabase Who watches.
- * @param world Whose time.
  * @param video_id The video.
  * @param query Asks for a snapshot.
  * @param callback Gets every snapshot that differs from the one before.
@@ -20,12 +18,11 @@ const POLL_BESIDE_REALTIME_MS = 30_000;
  */
 export function watchVideo(
   supabase: SupabaseClient,
-  world: World,
   video_id: string,
   query: () => Promise<LockSnapshot>,
   callback: (snapshot: LockSnapshot) => void,
 ): () => void {
-  const alarm = new Alarm(world);
+  const alarm = new Alarm();
   let isStopped = false;
   let isLive = false;
   let hasChanged = false;
