@@ -1,6 +1,7 @@
 import { Alarm, backOff, settlesWithin } from "./alarm.ts";
 import type { Calls } from "./calls.ts";
 import { abortError, isTemporary, LockError, notAcquired } from "./errors.ts";
+import { namesOf } from "./key.ts";
 import { Lease, locksOf } from "./lease.ts";
 import type { Order, Turn } from "./order.ts";
 import { isHidden } from "./page.ts";
@@ -14,18 +15,6 @@ export interface Shared {
   holder: string | undefined;
   /** An acquisition has come, changed hands or gone. */
   changed(ids: readonly string[]): void;
-  /** Asks who waits for these locks. */
-  waiters(key: Key): Promise<string[]>;
-}
-
-/**
- * Names of the databases that a key names.
- *
- * @param key One or several.
- * @returns A list.
- */
-export function namesOf(key: Key): string[] {
-  return "database_names" in key ? key.database_names : [key.database_name];
 }
 
 /** How a lease ends here so that the service may have it still. */
@@ -47,15 +36,16 @@ export class Acquisition implements Turn {
   /** Once it is granted. */
   lease: Lease | undefined;
   isAsking = false;
-  isAnswered = false;
   isEnding = false;
-  readonly answered: Promise<void>;
+  answered: Promise<void> | undefined;
   readonly over: Promise<void>;
   /** What the service said last. */
   refusal: RefusedForNow | undefined;
+  readonly calls: Calls;
+  readonly maxIdleSeconds: number;
   readonly #shared: Shared;
   readonly #options: LockOptions;
-  readonly #ttlSeconds: number;
+  readonly ttlSeconds: number;
   readonly #abort = new AbortController();
   readonly #alarm = new Alarm();
   #answer!: () => void;
@@ -64,15 +54,19 @@ export class Acquisition implements Turn {
   #isOpen = false;
   /** Granted, refused or given up. */
   #isDecided = false;
+  /** Why there was no answer to the last try. */
+  #failure: unknown;
 
   constructor(shared: Shared, key: Key, options: LockOptions) {
-    const { steal = false, ttlSeconds = 60 } = options;
+    const { maxIdleSeconds = Infinity, steal = false, ttlSeconds = 60 } = options;
     this.#shared = shared;
-    this.key = key;
+    this.calls = shared.calls;
+    this.maxIdleSeconds = maxIdleSeconds;
+    this.key = { ...key };
     this.ids = namesOf(key).map((name) => `${key.video_id}/${name}`.toLowerCase());
     this.#options = options;
     this.steals = steal;
-    this.#ttlSeconds = ttlSeconds;
+    this.ttlSeconds = ttlSeconds;
     this.answered = new Promise((resolve) => this.#answer = resolve);
     this.over = new Promise((resolve) => this.#leave = resolve);
   }
@@ -89,17 +83,18 @@ export class Acquisition implements Turn {
     if (ifAvailable && order.about(this.ids).some(({ isEnding }) => !isEnding)) return null;
     order.turns = this.steals ? [this, ...order.turns] : [...order.turns, this];
     changed([]);
-    const until = performance.now() + waitSeconds * 1000;
     const stop = () => this.cancel(signal!.reason);
     signal?.addEventListener("abort", stop);
-    // a last answer is waited for a little longer
     const late = new Alarm();
-    late.sleep(waitSeconds * 1000 + 1000).then(() => this.cancel(this.#inVain()));
+    // a first answer may take its time
+    late.sleep(Math.max(1, waitSeconds) * 1000)
+      .then(() => this.cancel(this.#failure ?? this.#inVain()));
     try {
       for (let before; (before = order.before(this)).length;) {
-        await this.#pause(Promise.all(before), until);
+        Promise.all(before).then(() => this.#alarm.ring());
+        await this.#pause(Infinity);
       }
-      const lease = await this.#ask(until);
+      const lease = await this.#ask();
       if (!lease) await this.end();
       return lease;
     } catch (error) {
@@ -136,9 +131,20 @@ export class Acquisition implements Turn {
 
   /** The page is left, or the user signs out: all that can be done at once. */
   leave(): void {
-    if (this.#isOpen) this.#shared.calls.leave({ ...this.key, lock_id: this.lockId });
+    if (this.#isOpen) this.calls.leave({ ...this.key, lock_id: this.lockId });
     this.#isOpen = false;
     this.stop();
+  }
+
+  /**
+   * Ends it, as its lease is over.
+   *
+   * @param reason How.
+   * @returns As {@link end}.
+   */
+  endLease(reason: LostReason): Promise<void> {
+    this.#isOpen &&= TO_RELEASE.includes(reason);
+    return this.end();
   }
 
   /**
@@ -162,38 +168,35 @@ export class Acquisition implements Turn {
 
   /** Releases until it is answered, or the lease has run out by itself. */
   async #release(): Promise<void> {
-    const until = performance.now() + this.#ttlSeconds * 1000;
+    const until = performance.now() + this.ttlSeconds * 1000;
     const goesOn = () => this.#isOpen && performance.now() < until;
     if (!this.#isOpen) return;
     const request = { ...this.key, lock_id: this.lockId };
-    await this.#shared.calls.persist("lock-release", request, goesOn).catch(() => {});
+    await this.calls.persist("lock-release", request, goesOn).catch(() => {});
     this.#isOpen = false;
   }
 
-  /** Waits for something, for `until`, for a {@link wake} or a {@link cancel}. */
-  async #pause(something: Promise<unknown> | undefined, until: number): Promise<void> {
-    something?.then(() => this.#alarm.ring());
-    await this.#alarm.sleep(until - performance.now());
+  /** Waits until then, or for a {@link wake} or a {@link cancel}. */
+  async #pause(ms: number): Promise<void> {
+    await this.#alarm.sleep(Math.min(ms, LONGEST_PAUSE_MS));
     this.#abort.signal.throwIfAborted();
-    if (something && performance.now() >= until) throw this.#inVain();
   }
 
-  /** Asks until it is granted, refused for good, given up, or `until` has come. */
-  async #ask(until: number): Promise<Lease | null> {
-    const { calls } = this.#shared;
-    const { ifAvailable } = this.#options;
-    this.isAsking = true;
+  /** Asks until it is granted, refused for good, or given up. */
+  async #ask(): Promise<Lease | null> {
+    const { force, ifAvailable } = this.#options;
     const waits = !ifAvailable && !this.steals;
+    this.isAsking = true;
     for (let tries = 1, failures = 0;; tries++) {
-      const sentAt = performance.now();
       const wasOpen = this.#isOpen;
-      let error: unknown;
       let pause: number;
       try {
         this.#isOpen = true;
-        const answer = await calls.call("lock-acquire", this.#body(waits), this.#abort.signal);
+        const sentAt = performance.now();
+        const answer = await this.calls.call("lock-acquire", this.#body(waits), this.#abort.signal);
         if (answer.acquired) return this.#grant(answer, sentAt);
         failures = 0;
+        this.#failure = undefined;
         // what became of an earlier try that got no answer is not known
         this.#isOpen = waits || wasOpen;
         if (answer.reason === "ended") {
@@ -201,22 +204,20 @@ export class Acquisition implements Turn {
           continue;
         }
         this.refusal = answer;
-        error = this.#inVain();
         pause = answer.retry_after_ms;
         if (!waits && (answer.reason !== "busy" || tries >= TRIES)) {
           if (ifAvailable) return null;
-          if (tries >= TRIES || !await this.#force()) throw error;
+          if (!force || tries >= TRIES) throw this.#inVain();
+          await this.calls.call("lock-release", { ...this.key, force });
           continue;
         }
-      } catch (failure) {
-        error = failure;
+      } catch (error) {
         if (!isTemporary(error) || !waits && tries >= TRIES) throw error;
+        this.#failure = error;
         pause = backOff(++failures, LONGEST_PAUSE_MS);
       }
       this.#answered();
-      const now = performance.now();
-      if (now >= until) throw error;
-      await this.#pause(undefined, Math.min(until, now + Math.min(pause, LONGEST_PAUSE_MS)));
+      await this.#pause(pause);
     }
   }
 
@@ -225,39 +226,21 @@ export class Acquisition implements Turn {
       ...this.key,
       lock_id: this.lockId,
       lock_holder_user_id: this.#shared.holder,
-      ttl_seconds: this.#ttlSeconds,
+      ttl_seconds: this.ttlSeconds,
       take_over: this.steals,
       // a place outlives the pause between two tries, which a hidden page's timers stretch to a minute
       queue_seconds: !waits ? 0 : isHidden() ? 60 : 15,
     };
   }
 
-  /** With the right to, ends whatever lease there is. */
-  async #force(): Promise<boolean> {
-    const { force = false } = this.#options;
-    if (force) await this.#shared.calls.call("lock-release", { ...this.key, force });
-    return force;
-  }
-
   #grant(granted: GrantedAnswer, sentAt: number): Lease {
-    const { calls, changed, order, waiters } = this.#shared;
+    const { changed, order } = this.#shared;
     // never another's: an answer may be mixed up on its way
     if (locksOf(granted).some(({ lock_id }) => lock_id !== this.lockId)) {
       throw new LockError("NO_ANSWER", "The answer is another's");
     }
     for (const { lease } of order.about(this.ids)) lease?.lose("taken_over");
-    const parts = {
-      calls,
-      key: this.key,
-      ttlSeconds: this.#ttlSeconds,
-      maxIdleSeconds: this.#options.maxIdleSeconds,
-      end: (reason: LostReason) => {
-        this.#isOpen &&= TO_RELEASE.includes(reason);
-        return this.end();
-      },
-      waiters: () => waiters(this.key),
-    };
-    this.lease = new Lease(parts, granted, sentAt);
+    this.lease = new Lease(this, granted, sentAt);
     this.#answered();
     if (this.steals) changed(this.ids);
     return this.lease;
@@ -265,8 +248,8 @@ export class Acquisition implements Turn {
 
   /** Says so to who waits for it: a steal, a query. */
   #answered(): void {
-    this.isAnswered = true;
     this.#answer();
+    this.answered = undefined;
   }
 
   /** The error of having waited in vain, which names who is in the way: a request of this client, or somebody else. */

@@ -9,26 +9,21 @@ export interface Arguments<Name, Callback> {
 }
 
 /**
- * Converts and judges what `request` was called with, in the order that Web IDL and the specification of Web Locks give,
- * so that a wrong call is refused here just as `navigator.locks` refuses it.
+ * Converts what `request` was called with, in the order that Web IDL gives, so that a wrong call is refused here just as
+ * `navigator.locks` refuses it.
  *
  * @param args The arguments, as they came.
- * @param convert Converts the first of them; the specification's rules about names are its.
  * @returns The arguments in their places.
  * @throws {TypeError} Where one cannot be converted.
- * @throws {DOMException} NotSupportedError where they do not go together; the signal's reason where it has aborted.
  */
 export function readArguments<Name, Callback>(
   args: readonly unknown[],
-  convert: (name: unknown) => Name,
 ): Arguments<Name, Callback> {
   if (args.length < 2) throw new TypeError("Needs a name and a callback");
-  const name = convert(args[0]);
-  const [given, callback] = args.length > 2 ? args.slice(1) : [undefined, args[1]];
+  const [name, given, callback] = args.length > 2 ? args : [args[0], undefined, args[1]];
   const options = readOptions(given);
   if (typeof callback !== "function") throw new TypeError("The callback is no function");
-  judge(String(name), options);
-  return { name, options, callback: callback as Callback };
+  return { name: name as Name, options, callback: callback as Callback };
 }
 
 /**
@@ -54,14 +49,12 @@ export function readOptions(given: unknown): LockOptions {
 }
 
 /**
- * Judges what goes together, in the specification's order.
+ * Judges what goes together, in the order that the specification of Web Locks gives.
  *
- * @param name Name of the lock.
  * @param options Options, converted.
- * @throws {DOMException} As {@link readArguments}.
+ * @throws {DOMException} NotSupportedError where they do not; the signal's reason where it has aborted.
  */
-export function judge(name: string, { ifAvailable, mode, signal, steal }: LockOptions): void {
-  if (name.startsWith("-")) throw notSupported("A name cannot begin with -");
+export function judge({ ifAvailable, mode, signal, steal }: LockOptions): void {
   if (steal && ifAvailable) throw notSupported("steal excludes ifAvailable");
   if (mode === "shared") throw notSupported("No shared locks here");
   if (signal && (steal || ifAvailable)) {

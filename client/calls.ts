@@ -1,6 +1,6 @@
 import type { SupabaseClient } from "@supabase/supabase-js";
 import { Alarm, backOff, settlesWithin } from "./alarm.ts";
-import { isTemporary, LockError } from "./errors.ts";
+import { failure, isTemporary, type LockError } from "./errors.ts";
 import type {
   AcquireAnswer,
   AcquireRequest,
@@ -78,16 +78,6 @@ export class Calls {
   }
 
   /**
-   * Tells users apart.
-   *
-   * @param token A token.
-   * @returns Whether it is another user's than the one that is at hand.
-   */
-  isOther(token: string | null | undefined): boolean {
-    return !!token && this.user !== "" && subject(token) !== this.user;
-  }
-
-  /**
    * Calls a function, and again after a temporary failure or a `busy`, as often as it takes. Only for what is safe to
    * repeat.
    *
@@ -130,7 +120,7 @@ export class Calls {
     try {
       return await this.#try(name, body, signal);
     } catch (error) {
-      if (!(error instanceof LockError) || error.code !== "NOT_AUTHENTICATED") throw error;
+      if ((error as LockError).code !== "NOT_AUTHENTICATED") throw error;
       if (this.hasSession) {
         // one for all calls that found out at the same time
         this.#refreshing ??= this.supabase.auth.refreshSession()
@@ -207,13 +197,8 @@ async function answerOf<F extends keyof Functions>(
   }
   const response = (error as { context?: Partial<Response> } | null)?.context;
   // the message of the error is always the same; the body, which can be read once, tells
-  const { code, message = "", details, hint } = await response?.json?.()
-    .catch(() => {}) as Partial<ErrorBody> | undefined ?? {};
-  const status = response?.json && response.status || 0;
-  // a gateway has codes of its own
-  const known = hint && code ||
-    (status === 401 ? "NOT_AUTHENTICATED" : status ? "DATABASE_UNAVAILABLE" : "NO_ANSWER");
-  throw new LockError(known, `${name}: ${status} ${message}`, { status, details, hint });
+  const body = await response?.json?.().catch(() => {}) as Partial<ErrorBody> | undefined;
+  throw failure(response?.status ?? 0, body?.message ?? name, body);
 }
 
 /** Whose token it is: `sub` of its claims. It is shown, and never relied on. */

@@ -3,10 +3,10 @@ import { Acquisition, type Shared } from "./acquisition.ts";
 import { judge, readArguments, readOptions } from "./arguments.ts";
 import { Calls } from "./calls.ts";
 import { abortError, LockLostError, notSupported } from "./errors.ts";
-import { type Lease, locksOf } from "./lease.ts";
+import type { Lease } from "./lease.ts";
 import { Order } from "./order.ts";
 import { listen } from "./page.ts";
-import { readViews, readWaiting, snapshotOf } from "./snapshot.ts";
+import { readViews, snapshotOf } from "./snapshot.ts";
 import type { Key, LeaseHandle, LockOptions, LockSnapshot } from "./types.ts";
 import { watchVideo } from "./watch.ts";
 
@@ -49,12 +49,6 @@ export class LockClient {
       order: new Order(),
       holder,
       changed: (ids) => this.#changed(ids),
-      waiters: async ({ video_id, ...names }) => {
-        const rows = await readWaiting(supabase, video_id).catch(() => []);
-        const wanted: unknown[] = Object.values(names).flat();
-        return rows.filter((row) => wanted.includes(row.database_name))
-          .map((row) => row.lock_holder_user_id);
-      },
     };
   }
 
@@ -76,7 +70,7 @@ export class LockClient {
   ): Promise<Awaited<T>>;
   request<T>(key: Key, options: LockOptions, callback: (lease: Lease) => T): Promise<Awaited<T>>;
   async request(...args: unknown[]): Promise<unknown> {
-    const { name, options, callback } = readArguments<Key, Callback<Lease | null>>(args, readKey);
+    const { name, options, callback } = readArguments<Key, Callback<Lease | null>>(args);
     return await this.#run(name, options, callback);
   }
 
@@ -91,9 +85,7 @@ export class LockClient {
   acquire(key: Key, options: LockOptions & { ifAvailable: true }): Promise<Lease | null>;
   acquire(key: Key, options?: LockOptions): Promise<Lease>;
   async acquire(key: Key, given?: LockOptions): Promise<Lease | null> {
-    const options = readOptions(given);
-    judge("", options);
-    return await new Acquisition(this.#shared, readKey(key), options).acquire();
+    return await this.#acquire(key, readOptions(given));
   }
 
   /**
@@ -121,12 +113,10 @@ export class LockClient {
    */
   forVideo(video_id: string): VideoLocks {
     const request = async (...args: unknown[]) => {
-      const { name, options, callback } = readArguments<string, Callback<Lease | null>>(
-        args,
-        (name) => `${name}`, // a symbol is a TypeError
-      );
-      if (!NAME.test(name)) throw notSupported(`A name has to match ${NAME.source}`);
-      const key = { video_id, database_name: name };
+      const { name, options, callback } = readArguments<string, Callback<Lease | null>>(args);
+      const database_name = `${name}`; // a symbol is a TypeError
+      if (!NAME.test(database_name)) throw notSupported(`Names match ${NAME.source}`);
+      const key = { video_id, database_name };
       return await this.#run(key, { waitSeconds: Infinity, ...options }, callback);
     };
     return { request: request as VideoLocks["request"], query: () => this.query({ video_id }) };
@@ -155,7 +145,7 @@ export class LockClient {
    * @throws An AbortError whose cause is a {@link LockLostError} where it has ended, or somebody else has resumed it.
    */
   async resume(
-    { key, lockId, fencingToken, ttlSeconds, holder }: LeaseHandle,
+    { key, lockId, ttlSeconds, holder }: LeaseHandle,
     options: Pick<LockOptions, "ttlSeconds" | "maxIdleSeconds"> = {},
   ): Promise<Lease> {
     const { calls } = this.#shared;
@@ -169,10 +159,7 @@ export class LockClient {
       if (!answer.renewed) {
         throw abortError(new LockLostError(answer.reason as "not_held", answer.holder));
       }
-      const [lock] = locksOf(answer);
-      if (lock?.fencing_token !== fencingToken) throw abortError(new LockLostError("not_held"));
-      const acquisition = new Acquisition(shared, key, { ttlSeconds, ...options, steal: true });
-      return (await acquisition.acquire())!;
+      return (await this.#acquire(key, { ttlSeconds, ...options, steal: true }, shared))!;
     });
   }
 
@@ -181,8 +168,13 @@ export class LockClient {
     await Promise.all(this.#shared.order.turns.map((turn) => turn.stop()));
   }
 
+  async #acquire(key: Key, options: LockOptions, shared = this.#shared): Promise<Lease | null> {
+    judge(options);
+    return await new Acquisition(shared, key, options).acquire();
+  }
+
   async #run(key: Key, options: LockOptions, callback: Callback<Lease | null>): Promise<unknown> {
-    const lease = await new Acquisition(this.#shared, key, options).acquire();
+    const lease = await this.#acquire(key, options);
     if (!lease) return await callback(null);
     try {
       return await new Promise((resolve, reject) => {
@@ -209,15 +201,6 @@ export class LockClient {
     if (ids.length) this.#listening.tell(ids);
     if (!order.turns.length) this.#listening = void this.#listening.stop();
   }
-}
-
-function readKey(key: unknown): Key {
-  if (typeof key !== "object" || !key) {
-    throw new TypeError(
-      "The key has to be { video_id, database_name } or { video_id, database_names }",
-    );
-  }
-  return { ...key } as Key;
 }
 
 /**

@@ -1,4 +1,4 @@
-import type { BrokenRule, ErrorCode, Holder, LostReason, Queue } from "./types.ts";
+import type { BrokenRule, ErrorBody, ErrorCode, Holder, LostReason, Queue } from "./types.ts";
 
 /**
  * What can go wrong: a code of the service's error table, or
@@ -8,38 +8,49 @@ import type { BrokenRule, ErrorCode, Holder, LostReason, Queue } from "./types.t
  */
 export type LockErrorCode = ErrorCode | "NO_ANSWER" | "LOCK_NOT_ACQUIRED" | "LOCK_LOST";
 
-const TEMPORARY: LockErrorCode[] = [
-  "NO_ANSWER",
-  "REQUEST_TIMEOUT",
-  "DATABASE_UNAVAILABLE",
-  "INTERNAL_ERROR",
-];
-
 /** Whatever the client throws, but for what Web Locks says should be a `DOMException` or a `TypeError`. */
 export class LockError extends Error {
   override readonly name: string = "LockError";
-  readonly code: LockErrorCode;
+  declare readonly code: LockErrorCode;
   /** HTTP status; 0 where there was no answer. */
   readonly status: number = 0;
   /** For `INVALID_REQUEST`: every broken rule. */
-  readonly details: BrokenRule[] | undefined;
+  declare readonly details: BrokenRule[] | undefined;
   /** What to do next. */
-  readonly hint: string | undefined;
+  declare readonly hint: string | undefined;
   /** Who holds the lock, where that is why. `is_you`: one's own other acquisition. */
   readonly holder: Holder | null = null;
   /** The line for it. */
-  readonly queue: Queue | undefined;
+  declare readonly queue: Queue | undefined;
 
   /**
    * @param code Stable code.
    * @param message For a person.
    * @param more The other members.
    */
-  constructor(code: LockErrorCode, message: string, more: Partial<LockError> = {}) {
+  constructor(code: LockErrorCode, message: string, more: Partial<LockLostError> = {}) {
     super(message);
-    Object.assign(this, more);
-    this.code = code;
+    Object.assign(this, more, { code });
   }
+}
+
+/**
+ * The error for an answer that is not the service's own.
+ *
+ * @param status HTTP status; 0 where there was none.
+ * @param message For a person.
+ * @param body The service's own words, where there are some.
+ * @returns The error.
+ */
+export function failure(status: number, message: string, body: Partial<ErrorBody> = {}): LockError {
+  const { code, details, hint } = body;
+  const guess = status === 401
+    ? "NOT_AUTHENTICATED"
+    : status
+    ? "DATABASE_UNAVAILABLE"
+    : "NO_ANSWER";
+  // a gateway has codes of its own, and no hints
+  return new LockError(hint && code || guess, message, { status, details, hint });
 }
 
 /**
@@ -49,22 +60,21 @@ export class LockError extends Error {
  * @returns Whether the same request may succeed later.
  */
 export function isTemporary(error: unknown): boolean {
-  return error instanceof LockError && TEMPORARY.includes(error.code);
+  return /ANSWER|TIMEOUT|UNAVAILABLE|INTERNAL/.test((error as LockError).code);
 }
 
 /** The reason of `lease.signal`, and the `cause` of the AbortError that a request with a lost lock rejects with. */
 export class LockLostError extends LockError {
   override readonly name = "LockLostError";
   /** How it was lost. */
-  readonly reason: LostReason;
+  declare readonly reason: LostReason;
 
   /**
    * @param reason How it was lost.
    * @param holder Who has it now, where known.
    */
   constructor(reason: LostReason, holder: Holder | null = null) {
-    super("LOCK_LOST", `Lock lost: ${reason}`, { holder });
-    this.reason = reason;
+    super("LOCK_LOST", `Lock lost: ${reason}`, { holder, reason });
   }
 }
 

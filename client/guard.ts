@@ -49,13 +49,17 @@ export function guardQuery<Query extends Guardable>(query: Query, lease: Guardin
     const signals = [lease.signal, abort.signal];
     if (inside.signal) signals.push(inside.signal); // the caller's own
     query.abortSignal(AbortSignal.any(signals));
-    return send.call(query).finally(() => clearTimeout(timer)).then((result) => {
-      if ((result as Outcome)?.error?.code === "PT412") lease.wake();
-      return result as Outcome;
+    const look = (outcome: Outcome) => {
+      clearTimeout(timer);
+      if ((outcome?.error ?? outcome)?.code === "PT412") lease.wake();
+    };
+    return send.call(query, (result) => {
+      look(result);
+      return result;
     }, (reason) => {
-      if (reason?.code === "PT412") lease.wake();
+      look(reason);
       throw reason;
-    }).then(fulfilled, rejected);
+    }).then(fulfilled as (result: unknown) => unknown, rejected);
   };
   return query;
 }

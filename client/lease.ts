@@ -2,6 +2,7 @@ import { Alarm, backOff, settlesWithin } from "./alarm.ts";
 import type { Calls } from "./calls.ts";
 import { isTemporary, type LockError, LockLostError } from "./errors.ts";
 import { type Guardable, guardQuery } from "./guard.ts";
+import { readWaiters } from "./snapshot.ts";
 import type {
   GrantedAnswer,
   Holder,
@@ -16,14 +17,12 @@ import type {
 
 /** What a lease is made of. */
 export interface LeaseParts {
-  calls: Calls;
-  key: Key;
-  ttlSeconds: number;
-  maxIdleSeconds?: number | undefined;
+  readonly calls: Calls;
+  readonly key: Key;
+  readonly ttlSeconds: number;
+  readonly maxIdleSeconds: number;
   /** Called once, when it is over. */
-  end(reason: LostReason): Promise<void>;
-  /** Asks who waits. */
-  waiters(): Promise<string[]>;
+  endLease(reason: LostReason): Promise<void>;
 }
 
 /**
@@ -159,7 +158,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
   lose(reason: LostReason, holder?: Holder | null): Promise<void> {
     if (!this.#ending) {
       clearTimeout(this.#timer);
-      this.#ending = this.#parts.end(reason);
+      this.#ending = this.#parts.endLease(reason);
       this.#alarm.ring();
       this.#abort.abort(new LockLostError(reason, holder));
       this.#tell("statechange");
@@ -219,7 +218,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
   }
 
   async #renew(): Promise<void> {
-    const { calls, key, ttlSeconds, maxIdleSeconds = Infinity } = this.#parts;
+    const { calls, key, ttlSeconds, maxIdleSeconds } = this.#parts;
     const sentAt = performance.now();
     const isIdle = () => performance.now() - this.#touchedAt > maxIdleSeconds * 1000;
     try {
@@ -259,7 +258,10 @@ export class Lease extends EventTarget implements AsyncDisposable {
     this.#failures = 0;
     if (wasInDoubt) this.#tell("statechange");
     if (!length && !this.waiting.length) return;
-    this.waiting = { length, holders: length ? await this.#parts.waiters() : [] };
+    this.waiting = {
+      length,
+      holders: length ? await readWaiters(this.#parts.calls.supabase, this.key) : [],
+    };
     this.#tell("waiting");
   }
 }

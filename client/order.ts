@@ -5,9 +5,8 @@ export interface Turn {
   readonly steals: boolean;
   /** Its turn has come. */
   isAsking: boolean;
-  /** When the service, once asked, has said anything, or when it never will. */
-  readonly answered: Promise<void>;
-  isAnswered: boolean;
+  /** Until the service, once asked, has said anything, or never will. */
+  answered: Promise<void> | undefined;
   /** When nothing is left of it. */
   readonly over: Promise<void>;
   /** What may be left of it is being given back. */
@@ -46,7 +45,7 @@ export class Order<T extends Turn> {
     // is the later one.
     return all.slice(place + 1).flatMap((other) => {
       if (other.isEnding) return [other.over];
-      return !other.isAnswered && (other.isAsking || other.steals) ? [other.answered] : [];
+      return other.answered && (other.isAsking || other.steals) ? [other.answered] : [];
     });
   }
 }

@@ -51,9 +51,8 @@ export function listen(
   const session = calls.hasSession
     ? calls.supabase.auth.onAuthStateChange((event, session) => {
       // nothing is awaited here: supabase-js would wait for this, and this for supabase-js
-      const isOther = calls.isOther(session?.access_token);
-      if (event === "SIGNED_OUT" || isOther) leave(); // with the token that was used before
-      calls.prepare(session?.access_token);
+      if (event === "SIGNED_OUT") leave(); // with the token that was used last
+      else calls.prepare(session?.access_token);
     }).data.subscription
     : undefined;
 

@@ -1,7 +1,8 @@
 import type { SupabaseClient } from "@supabase/supabase-js";
-import { type Acquisition, namesOf } from "./acquisition.ts";
-import { LockError } from "./errors.ts";
-import type { LockInfo, LockSnapshot, LockType } from "./types.ts";
+import type { Acquisition } from "./acquisition.ts";
+import { failure } from "./errors.ts";
+import { namesOf } from "./key.ts";
+import type { Key, LockInfo, LockSnapshot, LockType } from "./types.ts";
 
 /** A row of the views, as far as it is read. */
 export interface Row {
@@ -29,20 +30,24 @@ async function read(
   const { data, error, status } = await supabase.from(view).select(columns)
     .eq("video_id", video_id).order(order);
   if (!error) return data as unknown as Row[];
-  const code = status === 401 ? "NOT_AUTHENTICATED" : status ? "DATABASE_UNAVAILABLE" : "NO_ANSWER";
-  throw new LockError(code, error.message, { status });
+  throw failure(status, error.message);
 }
 
+const readWaiting = (supabase: SupabaseClient, video_id: string) =>
+  read(supabase, "waiting_locks", COLUMNS, video_id, "position");
+
 /**
- * Reads who waits, in one request.
+ * Reads who waits for some locks, in one request.
  *
  * @param supabase Who asks.
- * @param video_id The video.
- * @returns The rows, for each lock in order.
- * @throws {LockError} Where they cannot be read.
+ * @param key Which locks.
+ * @returns Their names, for each lock in order; none where they cannot be read.
  */
-export function readWaiting(supabase: SupabaseClient, video_id: string): Promise<Row[]> {
-  return read(supabase, "waiting_locks", COLUMNS, video_id, "position");
+export async function readWaiters(supabase: SupabaseClient, key: Key): Promise<string[]> {
+  const names = namesOf(key);
+  const rows = await readWaiting(supabase, key.video_id).catch(() => []);
+  return rows.filter((row) => names.includes(row.database_name))
+    .map((row) => row.lock_holder_user_id);
 }
 
 /**

@@ -1,5 +1,4 @@
 import type { SupabaseClient } from "@supabase/supabase-js";
-import { Alarm } from "./alarm.ts";
 import type { LockSnapshot } from "./types.ts";
 
 /** Where Realtime does not answer, two requests each time. In milliseconds. */
@@ -22,13 +21,19 @@ export function watchVideo(
   query: () => Promise<LockSnapshot>,
   callback: (snapshot: LockSnapshot) => void,
 ): () => void {
-  const alarm = new Alarm();
-  let isStopped = false;
+  let looks = 0;
+  let last = "";
   let isLive = false;
-  let hasChanged = false;
-  const look = () => {
-    hasChanged = true;
-    alarm.ring();
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  const look = async () => {
+    const mine = ++looks;
+    clearTimeout(timer);
+    const snapshot = await query().catch(() => undefined);
+    if (mine !== looks) return; // a later look knows more, or there is to be none any more
+    timer = setTimeout(look, isLive ? POLL_BESIDE_REALTIME_MS : POLL_MS);
+    const text = JSON.stringify(snapshot);
+    if (snapshot && text !== last) callback(snapshot);
+    last = text ?? last;
   };
   const channel = supabase.channel(`holdfast ${video_id} ${crypto.randomUUID()}`)
     .on("postgres_changes", {
@@ -42,21 +47,10 @@ export function watchVideo(
       if (isLive) look();
       else if (status !== "CLOSED") supabase.removeChannel(channel); // it would try for ever
     });
-
-  (async () => {
-    for (let last = ""; !isStopped;) {
-      hasChanged = false;
-      const snapshot = await query().catch(() => undefined);
-      const text = JSON.stringify(snapshot);
-      if (snapshot && text !== last && !isStopped) callback(snapshot);
-      last = text ?? last;
-      if (!isStopped && !hasChanged) await alarm.sleep(isLive ? POLL_BESIDE_REALTIME_MS : POLL_MS);
-    }
-  })();
-
+  look();
   return () => {
-    isStopped = true;
-    alarm.ring();
+    looks++;
+    clearTimeout(timer);
     supabase.removeChannel(channel);
   };
 }
