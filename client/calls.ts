@@ -143,19 +143,20 @@ export class Calls {
       abort.abort();
       end.ring();
     };
-    let result: Result = {};
     const call = async () => {
-      await this.#remember();
-      result = await this.supabase.functions.invoke(name, { body, signal: abort.signal });
+      await this.#remember().catch(() => {});
+      const options = { body, signal: abort.signal };
+      return await answerOf(name, await this.supabase.functions.invoke(name, options));
     };
     signal?.addEventListener("abort", stop);
-    call().catch(() => {}).then(() => end.ring());
+    const answer = call();
+    answer.catch(() => {}).then(() => end.ring());
     // not by the signal alone: what supabase-js does before it sends cannot be aborted
     await end.sleep(PATIENCE_MS);
     signal?.removeEventListener("abort", stop);
     stop();
     signal?.throwIfAborted();
-    return await answerOf(name, result);
+    return await Promise.race([answer, Promise.reject(failure(0, name))]);
   }
 
   async #remember(): Promise<void> {

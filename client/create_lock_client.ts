@@ -176,17 +176,14 @@ export class LockClient {
   async #run(key: Key, options: LockOptions, callback: Callback<Lease | null>): Promise<unknown> {
     const lease = await this.#acquire(key, options);
     if (!lease) return await callback(null);
-    try {
-      return await new Promise((resolve, reject) => {
-        const { signal } = lease;
-        const broken = () => lease.isOwnEnd || reject(abortError(signal.reason));
-        if (signal.aborted) return broken();
-        signal.addEventListener("abort", broken);
-        (async () => await callback(lease))().then(resolve, reject);
-      });
-    } finally {
-      await lease.release();
-    }
+    return await new Promise((resolve, reject) => {
+      const { signal } = lease;
+      // who has lost the lock hears of it at once, whatever the callback still does
+      const broken = () => lease.isOwnEnd || reject(abortError(signal.reason));
+      if (signal.aborted) return broken();
+      signal.addEventListener("abort", broken);
+      (async () => await callback(lease))().finally(() => lease.release()).then(resolve, reject);
+    });
   }
 
   /** Listens while there is something to listen for, and tells the other tabs. */
