@@ -1,6 +1,6 @@
 import { Alarm, backOff, settlesWithin } from "./alarm.ts";
 import type { Calls } from "./calls.ts";
-import { abortError, isTemporary, LockError, notAcquired } from "./errors.ts";
+import { abortError, failure, isTemporary, type LockError, notAcquired } from "./errors.ts";
 import { namesOf } from "./key.ts";
 import { Lease, locksOf } from "./lease.ts";
 import type { Order, Turn } from "./order.ts";
@@ -235,9 +235,11 @@ export class Acquisition implements Turn {
 
   #grant(granted: GrantedAnswer, sentAt: number): Lease {
     const { changed, order } = this.#shared;
-    // never another's: an answer may be mixed up on its way
-    if (locksOf(granted).some(({ lock_id }) => lock_id !== this.lockId)) {
-      throw new LockError("NO_ANSWER", "The answer is another's");
+    // Never another's: an answer may be mixed up on its way. And one that took so long leaves too little of the lease;
+    // asked again, the service tells how much there really is.
+    const isLate = performance.now() - sentAt > this.ttlSeconds * 500;
+    if (isLate || locksOf(granted).some(({ lock_id }) => lock_id !== this.lockId)) {
+      throw failure(0, "");
     }
     for (const { lease } of order.about(this.ids)) lease?.lose("taken_over");
     this.lease = new Lease(this, granted, sentAt);
