@@ -29,7 +29,7 @@ export class ModelService {
   calls = 0;
 
   /** @param way Decides the way of each call, by its number. */
-  constructor(private readonly way: (call: number, name: string) => Way) {}
+  constructor(private readonly way: (call: number, holder: string) => Way) {}
 
   /** Who holds it now. */
   get current(): Lease | undefined {
@@ -62,7 +62,7 @@ export class ModelService {
   }
 
   #travel(name: string, holder: string, body: Record<string, unknown>, signal: AbortSignal) {
-    const { there, back, loses, again } = this.way(this.calls++, name);
+    const { there, back, loses, again } = this.way(this.calls++, holder);
     return new Promise((resolve) => {
       signal.addEventListener("abort", () => resolve({ data: null, error: new Error("aborted") }));
       const fail = () => resolve({ data: null, error: new Error("reset") });
