@@ -86,8 +86,11 @@ export interface Answer {
   end_reason?: string;
   ended_at?: string;
   lock?: Lock;
+  locks?: (Lock & { state?: Answer["state"] })[];
   state?: { server_version: number; wasabi_version: number; wasabi_synced_at: string | null };
   holder?: Holder | null;
+  queue?: { position?: number | null; length: number };
+  database_name?: string;
   retry_after_ms?: number;
   server_time?: string;
   code?: string;

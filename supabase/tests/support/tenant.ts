@@ -50,7 +50,10 @@ export interface StateRow {
   last_activity_at: Date | null;
   lock_id: string | null;
   lock_expires_at: Date | null;
+  lock_ttl_seconds: number | null;
+  lock_database_names: string[] | null;
   fencing_token: string;
+  has_line: boolean;
 }
 
 /** The columns that are all set while a lock is held, and all NULL otherwise (P9). */
@@ -61,6 +64,7 @@ export const LOCK_COLUMNS = [
   "last_activity_at",
   "lock_id",
   "lock_expires_at",
+  "lock_ttl_seconds",
 ] as const satisfies (keyof StateRow)[];
 
 /** One entry of the history. */
@@ -72,6 +76,7 @@ export interface HistoryRow {
   locked_at: Date;
   ended_at: Date;
   end_reason: string;
+  ended_by: string | null;
 }
 
 /** A tenant of a test's own. `await using` removes everything of it. */
@@ -145,7 +150,8 @@ export async function newTenant(): Promise<Tenant> {
     async [Symbol.asyncDispose]() {
       await sql`delete from public.videos where tenant_id = ${id}`;
       await sql`delete from public.video_database_lock_history where tenant_id = ${id}`;
-      await sql`delete from holdfast.fencing_floor where video_id in ${sql(videos)}`;
+      await sql`delete from holdfast.place where video_id in ${sql(videos)}`;
+      await sql`delete from holdfast.cancellation where video_id in ${sql(videos)}`;
       await sql`delete from public.tenant_members where tenant_id = ${id}`;
       const [left] = await sql<{ rows: number }[]>`
         select count(*)::integer as rows from public.video_database_state where video_id in ${

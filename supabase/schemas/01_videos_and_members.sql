@@ -1,5 +1,5 @@
--- Purpose: what is locked (videos) and who may lock it (members of the tenant that owns a video).
--- The seed's system has `videos` already; `tenant_members` is what says whose a video is.
+-- The application's own tables: what is locked (videos) and who may lock it (members of the tenant that owns a video).
+-- They are a migration of their own. A project that has its own videos (id uuid, tenant_id uuid) leaves that migration out.
 
 create table public.videos (
   id uuid not null default gen_random_uuid(),
@@ -7,10 +7,7 @@ create table public.videos (
   storage_key text not null,
   status text not null,
   created_at timestamptz not null default now(),
-  constraint videos_pkey primary key (id),
-  -- lets other tables point at a video *and* its tenant, so that a copied tenant_id cannot be wrong;
-  -- tenant_id leads, because the policy below filters by it
-  constraint videos_tenant_id_id_key unique (tenant_id, id)
+  constraint videos_pkey primary key (id)
 );
 
 comment on table public.videos is 'A video. Its databases (layout, captions, …) are what gets locked.';
@@ -46,8 +43,8 @@ create policy tenant_members_select_own on public.tenant_members
   for select to authenticated
   using (user_id = (select auth.uid()));
 
--- "= any (array(…))", here and below, is read once and then looked up in the index. With "in (…)" every row of every
--- tenant would be read and tried: slower the more others have, and so a sign of what they have.
+-- "= any (array(…))" is read once and then looked up in the index. With "in (…)" every row of every tenant would be read
+-- and tried: slower the more others have, and so a sign of what they have.
 create policy videos_select_member on public.videos
   for select to authenticated
   using (tenant_id = any (array(

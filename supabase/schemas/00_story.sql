@@ -1,0 +1,22 @@
+-- Holdfast: exclusive, leased locks on the databases of a video. This folder is the database as it is now, one object a
+-- file; supabase/migrations is generated from it (tools/migrations.ts), and a gate shows that both give the same.
+--
+-- The story. A lock is a row of public.video_database_state, because Supabase callers have no session: every request is one
+-- short transaction. Holders die, so a lock is a lease: it ends at lock_expires_at by the database's clock, whether or not
+-- anybody clears the row. Holders stall, so every grant has a fencing token: the clock in microseconds, pushed past the
+-- lock's previous token. A guarded table refuses a write whose token is not that of the live lease.
+--
+--   acquire_lock()  looks, and changes the row only if it is still the version that it saw (compare-and-set on xmin). That
+--                   is the usual case, in one piece. All else goes through acquire_in_turn(): look; if something is to be
+--                   written, lock the rows, in the order of their names and for less than half a second, and look again.
+--   renew_lock()    moves the expiry of the acquisition that it names.
+--   release_lock()  ends the acquisition that it names, also before its acquire has come (holdfast.cancellation).
+--
+-- Every lease that ends leaves one row in public.video_database_lock_history, which makes a repeated request answerable.
+-- Who waits has a place in holdfast.place; the lock's has_line says that it is worth a look there.
+-- assert_lock_held() and holdfast.guard() check a token in the transaction that writes. They share the row (for key share),
+-- so that the writes of one holder run side by side; only a grant needs it for itself (for update).
+--
+-- Who may: row level security for reads, the role and auth.uid() for the functions, and one view, holdfast.membership,
+-- which a project with its own model of members replaces. Functions that act with the owner's rights are in the schema
+-- holdfast, which the Data API does not expose; their doors are the security invoker functions in public.
