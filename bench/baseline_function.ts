@@ -28,11 +28,9 @@ const functions: Record<string, (request: Request) => Promise<string>> = {
   },
 };
 
-const fn = {
+export default {
   async fetch(request: Request): Promise<Response> {
     const answer = await functions[Deno.env.get("SUPABASE_FUNCTION_SLUG")!]!(request);
     return new Response(answer, { headers: { "content-type": "application/json" } });
   },
 };
-
-Deno.serve(fn.fetch);

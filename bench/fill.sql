@@ -2,6 +2,7 @@
 create schema bench;
 grant usage on schema bench to service_role;
 create table bench.video (n integer not null primary key, id uuid not null);
+grant select on bench.video to service_role;
 
 -- Sorted by their ids, as a table of this size is not what is measured.
 create procedure bench.add_videos(up_to integer)

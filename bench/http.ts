@@ -102,7 +102,10 @@ function contestants({ call, videos }: BenchStack): Contestant[] {
 }
 
 /** Starts functions anew; gives the CPU time of each process until its first answer, in milliseconds. */
-async function coldStarts(stack: BenchStack, starts: number): Promise<{ goals: Goal[]; leftOut: string[] }> {
+async function coldStarts(
+  stack: BenchStack,
+  starts: number,
+): Promise<{ goals: Goal[]; leftOut: string[] }> {
   const functions = join(stack.project, "supabase", "functions");
   const earlier = join(stack.project, BEFORE);
   await Deno.mkdir(earlier);

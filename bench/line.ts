@@ -191,7 +191,9 @@ async function queue(service: Service, waiters: number, holdMs: number): Promise
   return await Promise.all(turns);
 }
 
-function judge([first, ...turns]: Turn[]): Pick<Result, "overtakings" | "longestWait" | "unfairness"> {
+function judge(
+  [first, ...turns]: Turn[],
+): Pick<Result, "overtakings" | "longestWait" | "unfairness"> {
   const waits = turns.map(({ asked, granted }) => granted - asked);
   const last = max(turns.map(({ granted }) => granted));
   const meanTurn = turns.length > 1
