@@ -688,52 +688,66 @@ $$;
 revoke all on function holdfast.has_line(uuid, text) from public, anon, authenticated, service_role;
 comment on function holdfast.has_line(uuid, text) is 'Whether there is anything that has_line of the state row has to announce.';
 
--- Locks state rows in the order of their names, so that two sets that overlap wait for each other and never deadlock.
--- P11: nobody waits longer than p_until, and of several who wait for one row only one waits so long; the others give up
--- after 30 ms. PostgreSQL's own queue decides who comes next: polling would starve a holder's release.
+-- Makes state rows this transaction's own, in the order of their names, so that two sets that overlap wait for each other and
+-- never deadlock. P11: nobody waits longer than p_until, and of several who wait for one row only one waits so long; the
+-- others give up after 30 ms. PostgreSQL's own queue decides who comes next: polling would starve a holder's release.
 create function holdfast.lock_rows(p_video_id uuid, p_names text[], p_for_grant boolean, p_until timestamptz)
 returns boolean
 language plpgsql set search_path = ''
 as $$
-declare
-  v_name text;
-  v_wait integer;
 begin
-  for v_name in select n from unnest(p_names) n order by n collate "C" loop
-    for v_wait in 0..1 loop
-      if v_wait = 1 then
-        perform set_config('lock_timeout', greatest(1, case
-          when pg_try_advisory_xact_lock(hashtext('holdfast.lock_rows'), hashtext(p_video_id::text || v_name))
-            then extract(epoch from p_until - clock_timestamp()) * 1000
-          else 30
-        end)::integer::text, true);
-      end if;
-      -- a grant waits for guarded writes, which share the row; all else goes beside them
-      if p_for_grant and v_wait = 0 then
-        perform from public.video_database_state s
-        where s.video_id = p_video_id and s.database_name = v_name for update skip locked;
-      elsif p_for_grant then
-        perform from public.video_database_state s
-        where s.video_id = p_video_id and s.database_name = v_name for update;
-      elsif v_wait = 0 then
-        perform from public.video_database_state s
-        where s.video_id = p_video_id and s.database_name = v_name for no key update skip locked;
-      else
-        perform from public.video_database_state s
-        where s.video_id = p_video_id and s.database_name = v_name for no key update;
-      end if;
-      exit when found;
-    end loop;
-  end loop;
-  return true;
-exception when lock_not_available or deadlock_detected then
-  return false;
+  return holdfast.touch_rows(p_video_id, p_names, p_for_grant, clock_timestamp() + interval '3 milliseconds')
+    or holdfast.touch_rows(p_video_id, p_names, p_for_grant, case
+      when pg_try_advisory_xact_lock(hashtext('holdfast.lock_rows'), hashtext(p_video_id::text || p_names[1])) then p_until
+      else least(p_until, clock_timestamp() + interval '30 milliseconds')
+    end);
 end;
 $$;
 revoke all on function holdfast.lock_rows(uuid, text[], boolean, timestamptz)
   from public, anon, authenticated, service_role;
 comment on function holdfast.lock_rows(uuid, text[], boolean, timestamptz) is
-  'Locks the state rows that there are, for a grant (for update) or for less (for no key update), until p_until at the latest. False: somebody else''s transaction has one of them.';
+  'Locks the state rows that there are, for a grant (which no open guarded write may share) or for less, until p_until at the latest. False: somebody else''s transaction has one of them.';
+
+create function holdfast.touch_rows(p_video_id uuid, p_names text[], p_for_grant boolean, p_until timestamptz)
+returns boolean
+language plpgsql set search_path = ''
+as $$
+declare
+  v_name text;
+  v_shared boolean;
+begin
+  for v_name in select n from unnest(p_names) n order by n collate "C" loop
+    perform set_config(
+      'lock_timeout', greatest(1, extract(epoch from p_until - clock_timestamp()) * 1000)::integer::text, true
+    );
+    v_shared := false;
+    if p_for_grant then
+      select s.xmax <> '0' into v_shared
+      from public.video_database_state s
+      where s.video_id = p_video_id and s.database_name = v_name;
+    end if;
+    if v_shared is not true then
+      -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
+      -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
+      update public.video_database_state s
+      set has_line = s.has_line
+      where s.video_id = p_video_id and s.database_name = v_name
+      returning s.xmax <> '0' into v_shared;
+    end if;
+    if v_shared and p_for_grant then
+      perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;
+    end if;
+  end loop;
+  perform set_config('lock_timeout', '450ms', true); -- as the functions have it
+  return true;
+exception when lock_not_available or deadlock_detected then
+  return false;
+end;
+$$;
+revoke all on function holdfast.touch_rows(uuid, text[], boolean, timestamptz)
+  from public, anon, authenticated, service_role;
+comment on function holdfast.touch_rows(uuid, text[], boolean, timestamptz) is
+  'One try of lock_rows(). For a grant it waits until nobody shares the rows (for update); else it goes beside guarded writes.';
 
 create function holdfast.create_rows(p_video_id uuid, p_names text[], p_until timestamptz) returns boolean
 language plpgsql set search_path = ''
@@ -753,6 +767,7 @@ begin
     for key share
     on conflict on constraint video_database_state_pkey do nothing;
   end loop;
+  perform set_config('lock_timeout', '450ms', true); -- as the functions have it
   return true;
 exception when lock_not_available or deadlock_detected then
   return false;
@@ -1072,7 +1087,9 @@ begin
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
     elsif v_grantable and v_locked = 'for a grant' then
-      perform holdfast.grant_locks(p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_ttl, v_now);
+      v_now := holdfast.grant_locks(
+        p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_ttl, v_now
+      );
       return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
     elsif v_grantable then
       v_busy := not holdfast.lock_rows(p_video_id, v_names, true, v_until);
@@ -1142,9 +1159,11 @@ comment on function holdfast.check_acquire(
 
 create function holdfast.grant_locks(
   p_video_id uuid, p_names text[], p_set text[], p_lock_id uuid, p_holder text, p_type text, p_ttl integer, p_now timestamptz
-) returns void
+) returns timestamptz
 language plpgsql set search_path = ''
 as $$
+declare
+  v_now timestamptz := p_now;
 begin
   insert into public.video_database_lock_history (
     video_id, database_name, lock_id, tenant_id, lock_holder_user_id, lock_type, lock_database_names, fencing_token,
@@ -1178,12 +1197,20 @@ begin
       where t.video_id = p_video_id and t.database_name = any (p_names)
     ))
   where s.video_id = p_video_id and s.database_name = any (p_names);
+  -- P3: the write may have waited for a lock on the whole table; the lease begins now, then
+  if clock_timestamp() - p_now > interval '5 milliseconds' then
+    v_now := clock_timestamp();
+    update public.video_database_state s
+    set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => p_ttl)
+    where s.video_id = p_video_id and s.database_name = any (p_names);
+  end if;
+  return v_now;
 end;
 $$;
 revoke all on function holdfast.grant_locks(uuid, text[], text[], uuid, text, text, integer, timestamptz)
   from public, anon, authenticated, service_role;
 comment on function holdfast.grant_locks(uuid, text[], text[], uuid, text, text, integer, timestamptz) is
-  'Gives the rows, which the caller has locked for update and judged, to one acquisition; the leases before it go into the history.';
+  'Gives the rows, which the caller has locked for a grant and judged, to one acquisition; the leases before it go into the history. Returns when the lease began.';
 
 create function holdfast.queue_up(
   p_video_id uuid, p_names text[], p_set text[], p_lock_id uuid, p_holder text, p_type text, p_queue_seconds integer
@@ -1730,8 +1757,7 @@ comment on function holdfast.not_released(holdfast.met_release[], boolean, boole
   'The answer to a release that ended nothing: the first one''s answer again, or the first reason in the order of the names.';
 
 -- The heartbeat. It moves the expiry of the acquisition that it names, or says how that acquisition was lost. It never inserts,
--- takes or revives. It judges the expiry after it has the row (P3): it may have waited for it, and a lease that ran out
--- meanwhile must stay lost. A guarded write, which only shares the row, does not hold it up.
+-- takes or revives. A guarded write, which only shares the row, does not hold it up.
 create function holdfast.renew_lock(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_ttl_seconds integer, p_active boolean, p_database_names text[]
 ) returns json
@@ -1743,42 +1769,54 @@ declare
   v_user constant uuid := case when not v_server then auth.uid() end;
   v_type constant text := case when v_server then 'server' else 'client' end;
   v_ttl constant integer := coalesce(p_ttl_seconds, 120);
-  v_seen public.video_database_state;
+  v_seen record;
   v_now timestamptz;
+  v_expires timestamptz;
 begin
-  select s.* into v_seen
+  select s.xmin, s.xmax = '0' as unlocked, s.tenant_id, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at,
+    s.lock_expires_at, s.lock_ttl_seconds, s.last_activity_at, s.lock_database_names, s.fencing_token, s.has_line
+  into v_seen
   from public.video_database_state s
-  where s.video_id = p_video_id and s.database_name = p_database_name and s.lock_id = p_lock_id
-    and s.lock_type = v_type and (v_server or s.lock_holder_user_id = v_user::text)
-  for no key update skip locked;
-  v_now := clock_timestamp();
+  where s.video_id = p_video_id and s.database_name = p_database_name;
   if not v_server then
     perform from holdfast.membership m where m.tenant_id = v_seen.tenant_id and m.user_id = v_user;
   end if;
-  if not found or (
-    v_seen.lock_expires_at > v_now and v_seen.lock_database_names is null and p_database_names is null
+  v_now := clock_timestamp();
+  v_expires := greatest(v_seen.lock_expires_at, v_now + make_interval(secs => v_ttl));
+  if (
+    found and v_seen.unlocked and v_seen.lock_id = p_lock_id and v_seen.lock_type = v_type
+    and (v_server or v_seen.lock_holder_user_id = v_user::text)
+    and v_seen.lock_expires_at > v_now and v_seen.lock_database_names is null and p_database_names is null
     and v_ttl between 1 and 3600
-  ) is not true then
-    return holdfast.renew_in_turn(
-      p_video_id, p_database_name, p_lock_id, v_ttl, coalesce(p_active, true), p_database_names, v_user, v_type
-    );
+  ) then
+    update public.video_database_state s
+    set lock_expires_at = v_expires,
+      lock_ttl_seconds = v_ttl,
+      last_activity_at = case when p_active is not false then v_now else s.last_activity_at end
+    where s.video_id = p_video_id and s.database_name = p_database_name and s.xmin = v_seen.xmin;
+    if found and clock_timestamp() - v_now > interval '5 milliseconds' then
+      -- P3: it has waited for the row, which is its own now. As if nothing had been written, all is judged anew.
+      update public.video_database_state s
+      set lock_expires_at = v_seen.lock_expires_at,
+        lock_ttl_seconds = v_seen.lock_ttl_seconds,
+        last_activity_at = v_seen.last_activity_at
+      where s.video_id = p_video_id and s.database_name = p_database_name;
+    elsif found then
+      return json_build_object(
+        'renewed', true,
+        'lock', row(
+          p_video_id, p_database_name, p_lock_id, v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.fencing_token,
+          v_seen.locked_at, v_expires, v_ttl
+        )::holdfast.lock,
+        'queue', json_build_object(
+          'length', case when v_seen.has_line then holdfast.line_length(p_video_id, p_database_name) else 0 end
+        ),
+        'server_time', v_now
+      );
+    end if;
   end if;
-  update public.video_database_state s
-  set lock_expires_at = greatest(s.lock_expires_at, v_now + make_interval(secs => v_ttl)),
-    lock_ttl_seconds = v_ttl,
-    last_activity_at = case when p_active is not false then v_now else s.last_activity_at end
-  where s.video_id = p_video_id and s.database_name = p_database_name
-  returning s.* into v_seen;
-  return json_build_object(
-    'renewed', true,
-    'lock', row(
-      p_video_id, p_database_name, p_lock_id, v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.fencing_token,
-      v_seen.locked_at, v_seen.lock_expires_at, v_ttl
-    )::holdfast.lock,
-    'queue', json_build_object(
-      'length', case when v_seen.has_line then holdfast.line_length(p_video_id, p_database_name) else 0 end
-    ),
-    'server_time', v_now
+  return holdfast.renew_in_turn(
+    p_video_id, p_database_name, p_lock_id, v_ttl, coalesce(p_active, true), p_database_names, v_user, v_type
   );
 end;
 $$;

@@ -147,7 +147,9 @@ begin
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
     elsif v_grantable and v_locked = 'for a grant' then
-      perform holdfast.grant_locks(p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_ttl, v_now);
+      v_now := holdfast.grant_locks(
+        p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_ttl, v_now
+      );
       return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
     elsif v_grantable then
       v_busy := not holdfast.lock_rows(p_video_id, v_names, true, v_until);
