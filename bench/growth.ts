@@ -26,8 +26,8 @@ export async function growth(
   size: GrowthSize,
   onProgress: (message: string) => void,
 ): Promise<Section> {
-  const small = await lab.database("small", { videos: size.sizes[0]!, past: size.sizes[0]! });
-  const large = await lab.database("large", { videos: size.sizes[0]!, past: size.sizes[0]! });
+  await using small = await lab.database("small", { videos: size.sizes[0]!, past: size.sizes[0]! });
+  await using large = await lab.database("large", { videos: size.sizes[0]!, past: size.sizes[0]! });
   onProgress(`${show(size.renewals)} renewals`);
   const goals = await renewals(large, size.renewals);
   const rows: Table["rows"] = [];

@@ -25,7 +25,7 @@ const WIDE_KB = 750;
  * @param size How much.
  */
 export async function guard(lab: Lab, size: GuardSize): Promise<Section> {
-  const database = await lab.database("guarded");
+  await using database = await lab.database("guarded");
   const video = await videoId(database, 1);
   for (const table of [UNGUARDED, LIMIT, GUARDED]) {
     await database.owner.query(`

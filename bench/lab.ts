@@ -16,13 +16,13 @@ export interface DatabaseOptions {
   past?: number;
 }
 
-/** A database of the lab. */
-export interface Database {
+/** A database of the lab. Its connections end with it, and it is dropped. */
+export interface Database extends AsyncDisposable {
   /** A superuser, past triggers and foreign keys: for what a measurement arranges. */
   admin: pg.Client;
   /** The owner of the tables. */
   owner: pg.Client;
-  /** A new connection as `service_role`, that is a worker with the secret key. It ends with the lab. */
+  /** A new connection as `service_role`, that is a worker with the secret key. */
   worker(settings?: Record<string, string>): Promise<Session>;
 }
 
@@ -67,19 +67,28 @@ export class Lab implements AsyncDisposable {
   /** Makes a database with the project's migrations, some videos and a past. */
   async database(name: string, options: DatabaseOptions = {}): Promise<Database> {
     const { supabase = join(ROOT, "supabase"), videos = 1000, past = 10_000 } = options;
-    const server = await this.#connect("postgres");
+    await using started = new AsyncDisposableStack();
+    const server = started.use(await this.#connect("postgres"));
     await server.query(`create database ${name}`);
+    started.defer(async () => void await server.query(`drop database ${name} with (force)`));
     await prepareDatabase(this.#url(name), { password: PASSWORD, authSchema: await authSchema() });
     await migrate(this.#url(name, "postgres"), supabase);
-    const admin = await this.#connect(name, undefined, { session_replication_role: "replica" });
+    const replica = { session_replication_role: "replica" };
+    const admin = started.use(await this.#connect(name, undefined, replica));
+    const owner = started.use(await this.#connect(name, "postgres"));
     await admin.query(await Deno.readTextFile(new URL("./fill.sql", import.meta.url)));
     await admin.query("call bench.add_videos($1)", [videos]);
     await admin.query("call bench.add_past($1)", [past]);
     await admin.query("vacuum analyze");
+    const all = started.move();
     return {
       admin,
-      owner: await this.#connect(name, "postgres"),
-      worker: (settings) => this.#worker(name, settings),
+      owner,
+      worker: async (settings = {}) => {
+        const worker = { role: "service_role", ...settings };
+        return session(all.use(await this.#connect(name, "postgres", worker)));
+      },
+      [Symbol.asyncDispose]: () => all.disposeAsync(),
     };
   }
 
@@ -94,32 +103,26 @@ export class Lab implements AsyncDisposable {
     return url.href;
   }
 
-  async #connect(
-    database: string,
-    user?: string,
-    settings: Record<string, string> = {},
-  ): Promise<pg.Client> {
+  async #connect(database: string, user?: string, settings: Record<string, string> = {}) {
     const client = new pg.Client({
       connectionString: this.#url(database, user),
       options: Object.entries(settings).map(([key, value]) => `-c ${key}=${value}`).join(" "),
     });
     client.on("error", () => {}); // the query that needs the connection tells
     await client.connect();
-    this.#started.defer(() => client.end());
-    return client;
+    return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
   }
+}
 
-  async #worker(database: string, settings: Record<string, string> = {}): Promise<Session> {
-    const client = await this.#connect(database, "postgres", { role: "service_role", ...settings });
-    const names = new Map<string, string>();
-    const ask = async (text: string, ...values: unknown[]) => {
-      const name = names.get(text) ?? `s${names.size}`;
-      names.set(text, name);
-      const { rows } = await client.query({ name, text, values, rowMode: "array" });
-      return rows[0]?.[0];
-    };
-    return { pid: await ask("select pg_backend_pid()"), ask };
-  }
+async function session(client: pg.Client): Promise<Session> {
+  const names = new Map<string, string>();
+  const ask = async (text: string, ...values: unknown[]) => {
+    const name = names.get(text) ?? `s${names.size}`;
+    names.set(text, name);
+    const { rows } = await client.query({ name, text, values, rowMode: "array" });
+    return rows[0]?.[0];
+  };
+  return { pid: await ask("select pg_backend_pid()"), ask };
 }
 
 /** The id of a video by its number, as fill.sql makes it. */

@@ -94,7 +94,11 @@ else await main(options.quick, options.only?.split(",") ?? Object.keys(parts));
 async function main(quick: boolean, wanted: string[]): Promise<void> {
   const start = performance.now();
   const found: Record<string, Measured> = {};
-  const about = { date: today(), commit: await currentCommit(), machine: machine() };
+  const about = {
+    date: new Date().toISOString().slice(0, 10),
+    commit: await currentCommit(),
+    machine: machine(),
+  };
   for (const name of wanted) {
     const part = parts[name];
     if (!part) throw new Error(`There is no part ${name}.\n\n${HELP}`);
@@ -142,8 +146,6 @@ function print({ goals, tables }: Section): void {
     );
   }
 }
-
-const today = () => new Date().toISOString().slice(0, 10);
 
 /** The commit that is measured; a `+` says that the checkout has changes of its own where it matters. */
 async function currentCommit(): Promise<string> {

@@ -1,6 +1,6 @@
 import { Redis } from "ioredis";
 import { median } from "simple-statistics";
-import { type Lab, videoId } from "./lab.ts";
+import { type Database, type Lab, videoId } from "./lab.ts";
 import { overRounds } from "./measure.ts";
 import type { Section } from "./report.ts";
 import { askEtcd, startEtcd, startRedis } from "./servers.ts";
@@ -29,7 +29,8 @@ interface Peer {
  */
 export async function peers(lab: Lab, size: PeersSize): Promise<Section> {
   await using started = new AsyncDisposableStack();
-  const running = [await holdfast(lab, "on"), await holdfast(lab, "off")];
+  await using database = await lab.database("peers");
+  const running = [holdfast(database, "on"), holdfast(database, "off")];
   const leftOut: string[] = [];
   const etcd = started.use(await startEtcd());
   if (etcd) running.push(etcdPeer(etcd.port, etcd.version));
@@ -93,8 +94,7 @@ async function drive(peer: Peer, clients: number, turnMs: number) {
   return { perSecond, grantMs: median(grants) };
 }
 
-async function holdfast(lab: Lab, synchronousCommit: "on" | "off"): Promise<Peer> {
-  const database = await lab.database(`peer_${synchronousCommit}`);
+function holdfast(database: Database, synchronousCommit: "on" | "off"): Peer {
   const workers = new Map<number, ReturnType<typeof database.worker>>();
   const settings = { synchronous_commit: synchronousCommit };
   return {

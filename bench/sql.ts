@@ -37,7 +37,7 @@ const TWO_CALLS = "(c) read, then update";
  * @param size How much.
  */
 export async function sql(lab: Lab, size: SqlSize): Promise<Section> {
-  const database = await lab.database("now");
+  await using database = await lab.database("now");
   const since = await beside(BEFORE, lab, database, size.before);
   await database.admin.query(
     await Deno.readTextFile(new URL("./competitors.sql", import.meta.url)),
@@ -85,7 +85,7 @@ async function beside(
   const folder = await Deno.makeTempDir({ prefix: "holdfast-bench-" });
   try {
     if (!await checkOut(commit, "supabase/migrations", folder)) return [];
-    const earlier = await lab.database("earlier", { supabase: join(folder, "supabase") });
+    await using earlier = await lab.database("earlier", { supabase: join(folder, "supabase") });
     const off = { synchronous_commit: "off" };
     const callers = [
       await holdfast(database, HOLDFAST, 1, off),
