@@ -2,7 +2,7 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { parse } from "@std/yaml";
 import { join } from "node:path";
-import { CLI } from "../../tools/check_cli.ts";
+import { CLI } from "../../tools/supabase_cli.ts";
 
 const PROJECT = join(import.meta.dirname!, "../..");
 const FOLDER = join(PROJECT, ".github/workflows");
@@ -57,4 +57,20 @@ Deno.test("the real Supabase is tested on every pull request and at 02:00 UTC", 
   const { on } = parse(Deno.readTextFileSync(join(FOLDER, "supabase.yml"))) as Workflow;
   assertEquals(Object.keys(on).sort(), ["pull_request", "schedule", "workflow_dispatch"]);
   assertEquals(on.schedule, [{ cron: "0 2 * * *" }]);
+});
+
+Deno.test("every page and setting names the one version of the Supabase CLI", async () => {
+  const { stdout } = await new Deno.Command("git", { args: ["ls-files"], cwd: PROJECT }).output();
+  const named: string[] = [];
+  for (const file of new TextDecoder().decode(stdout).trim().split("\n")) {
+    if (!/\.(md|ya?ml|toml|tsx?|json)$|^\.ci\//.test(file) || /^deno\.lock$/.test(file)) continue;
+    const source = await Deno.readTextFile(join(PROJECT, file)).catch(() => "");
+    for (const [, a, b] of source.matchAll(/\bsupabase@(\d[\w.-]*)|Supabase CLI (\d[\d.]*\d)/g)) {
+      assertEquals(`supabase@${a ?? b}`, CLI, file);
+      named.push(file);
+    }
+  }
+  for (const file of ["README.md", "supabase/config.toml"]) {
+    assert(named.includes(file), file);
+  }
 });

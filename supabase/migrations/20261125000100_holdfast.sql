@@ -392,9 +392,10 @@ create table public.video_database_lock_history (
   constraint video_database_lock_history_pkey primary key (video_id, database_name, lock_id)
 );
 
--- serves the policy, and a tenant's newest entries
-create index video_database_lock_history_tenant_id_ended_at_idx
-  on public.video_database_lock_history (tenant_id, ended_at);
+-- Serves the policy, also where somebody asks for one video's entries: it has both, and so another tenant's are not even
+-- read. The primary key would find them, and take the longer the more there are.
+create index video_database_lock_history_tenant_id_video_id_ended_at_idx
+  on public.video_database_lock_history (tenant_id, video_id, ended_at);
 -- serves prune_lock_history() and holdfast.lock_counts; rows come nearly in this order, so a summary of each stretch will do
 create index video_database_lock_history_ended_at_idx
   on public.video_database_lock_history using brin (ended_at) with (pages_per_range = 32, autosummarize = on);
@@ -651,9 +652,10 @@ begin
   where p.video_id = p_video_id and p.database_name = p_database_name and p.kept_until > clock_timestamp()
     and (p.lock_type = 'server' or (
       select true
-      from public.videos v
-      join holdfast.membership m on m.tenant_id = v.tenant_id
-      where v.id = p.video_id and m.user_id = p.lock_holder_user_id::uuid
+      from holdfast.membership m
+      -- not a join: that could begin with all memberships that the user has
+      where m.tenant_id = (select v.tenant_id from public.videos v where v.id = p_video_id)
+        and m.user_id = p.lock_holder_user_id::uuid
       limit 1
     ));
 end;
@@ -722,7 +724,8 @@ begin
     );
     v_shared := false;
     if p_for_grant then
-      select s.xmax <> '0' into v_shared
+      -- a live lease is being taken over: from now on no assert of its holder may begin
+      select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared
       from public.video_database_state s
       where s.video_id = p_video_id and s.database_name = v_name;
     end if;
@@ -985,12 +988,22 @@ begin
     l."position", coalesce(l.length, 0),
     floor(extract(epoch from l.kept_until - p_now) * 1000)::bigint
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on s.has_line and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    -- a row that is missing may have left a line and cancellations behind
+    where s.has_line is not false and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id in (p_holder, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(s.lock_expires_at > p_now, false) as live,
       coalesce(s.lock_holder_user_id = p_holder and s.lock_type = p_type, false) as mine
@@ -1008,7 +1021,7 @@ begin
       join holdfast.place p on p.video_id = p_video_id and p.database_name = n.name and p.lock_id = i.lock_id
         and p.lock_type = i.lock_type and p.lock_holder_user_id = i.lock_holder_user_id
     ) q
-  ) l on s.has_line
+  ) l on s.has_line is not false
   order by n.ord;
 end;
 $$;
@@ -1046,7 +1059,9 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := array(select n from unnest(p_database_names) n order by n collate "C");
+  -- one name is one lock, in whichever of the two fields it comes
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_lock_id constant uuid := coalesce(p_lock_id, gen_random_uuid());
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked text := 'nothing';
@@ -1068,7 +1083,7 @@ begin
     end if;
     v_now := clock_timestamp();
     v_all := array(select m from holdfast.meet(
-      p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_take_over, v_now
+      p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_take_over, v_now
     ) m);
     select m.* into v_first from unnest(v_all) m
     where m.reason is distinct from 'same' order by m.reason is null, m.reason <> 'ended', m.ord limit 1;
@@ -1086,10 +1101,9 @@ begin
     v_needs_place := p_queue_seconds > 0 and v_first."position" is null;
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      v_locked := 'nothing'; -- the row may be somebody else's
     elsif v_grantable and v_locked = 'for a grant' then
-      v_now := holdfast.grant_locks(
-        p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_ttl, v_now
-      );
+      v_now := holdfast.grant_locks(p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_ttl, v_now);
       return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
     elsif v_grantable then
       v_busy := not holdfast.lock_rows(p_video_id, v_names, true, v_until);
@@ -1101,7 +1115,7 @@ begin
       );
       v_locked := 'for a place';
     elsif v_needs_place and holdfast.queue_up(
-      p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_queue_seconds
+      p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_queue_seconds
     ) then
       null; -- look at the line, with the place in it
     else
@@ -1197,8 +1211,11 @@ begin
       where t.video_id = p_video_id and t.database_name = any (p_names)
     ))
   where s.video_id = p_video_id and s.database_name = any (p_names);
-  -- P3: the write may have waited for a lock on the whole table; the lease begins now, then
+  -- P3: the write may have waited for a lock on the whole table. The lease begins now, then, and the right is asked for again.
   if clock_timestamp() - p_now > interval '5 milliseconds' then
+    if not holdfast.may_see(p_video_id, case when p_type = 'client' then p_holder::uuid end) then
+      perform holdfast.raise_error('VIDEO_NOT_FOUND');
+    end if;
     v_now := clock_timestamp();
     update public.video_database_state s
     set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => p_ttl)
@@ -1475,12 +1492,21 @@ begin
       )
     )::holdfast.holder) end
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    where c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id = coalesce(p_user::text, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(
         s.lock_id is not null and (p_lock_id is null or s.lock_id = p_lock_id)
@@ -1509,12 +1535,14 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := nullif(array(select n from unnest(p_database_names) n order by n collate "C"), '{}');
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked boolean := false;
   v_now timestamptz;
   v_all holdfast.met_release[];
   v_may_see boolean;
+  v_missing text[];
   v_ended json;
 begin
   perform holdfast.check_release(
@@ -1538,10 +1566,25 @@ begin
       perform holdfast.raise_invalid_request(array['lock_id names an acquisition of other databases']);
     end if;
 
+    v_missing := array(select m.database_name from unnest(v_all) m where m.unseen and not m.is_there);
     perform from unnest(v_all) m where m.ends or m.unseen;
     if not found then
       return holdfast.not_released(v_all, p_database_names is not null, v_may_see);
-    elsif v_locked then
+    elsif v_missing <> '{}' then
+      if not v_may_see then
+        perform holdfast.raise_error('VIDEO_NOT_FOUND');
+      end if;
+      begin
+        exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      exception when sqlstate 'PT400' then
+        -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
+        return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
+      end;
+      v_locked := false; -- the row may be somebody else's
+    elsif not v_locked then
+      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
+      v_locked := true;
+    else
       v_ended := holdfast.end_leases(
         p_video_id, array(select m.database_name from unnest(v_all) m where m.ends), p_force,
         coalesce(p_user::text, 'service_role'), v_now
@@ -1553,27 +1596,10 @@ begin
       if json_array_length(v_ended) > 0 then
         return case when p_database_names is not null then json_build_object('released', true, 'locks', v_ended)
           else json_build_object('released', true, 'lock', v_ended -> 0) end;
-      end if;
-      -- what ran out has expired, what was not seen is cancelled: look again, and say which
-      v_locked := p_lock_id is not null;
-      if not v_locked then
+      elsif p_lock_id is null then
         return json_build_object('released', false, 'reason', 'expired', 'holder', null);
       end if;
-    else
-      perform from unnest(v_all) m where m.unseen and not m.is_there;
-      if found and not v_may_see then
-        perform holdfast.raise_error('VIDEO_NOT_FOUND');
-      end if;
-      begin
-        exit when not holdfast.create_rows(
-          p_video_id, array(select m.database_name from unnest(v_all) m where m.unseen and not m.is_there), v_until
-        );
-      exception when sqlstate 'PT400' then
-        -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
-        return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
-      end;
-      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
-      v_locked := true;
+      -- what ran out has expired, what was not seen is cancelled: look again, and say which
     end if;
   end loop;
   return json_build_object('released', false, 'reason', 'busy', 'holder', case when v_may_see then v_all[1].holder end);
@@ -1887,12 +1913,21 @@ begin
         and s.lock_holder_user_id = coalesce(p_user::text, case when f.was_mine then h.lock_holder_user_id end, '')
     )::holdfast.holder) end
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    where c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id = coalesce(p_user::text, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(
         s.lock_id = p_lock_id and s.lock_type = p_type and (p_user is null or s.lock_holder_user_id = p_user::text), false
@@ -1915,7 +1950,8 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := nullif(array(select n from unnest(p_database_names) n order by n collate "C"), '{}');
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked boolean := false;
   v_now timestamptz;
@@ -2024,6 +2060,10 @@ declare
 begin
   if v_user is null and not v_server then
     perform holdfast.raise_error('NOT_AUTHENTICATED');
+  end if;
+  if not v_server and not holdfast.may_see(p_video_id, v_user) then
+    -- before anything is locked: nobody reaches into another tenant's rows, not even to share one for a moment
+    perform holdfast.raise_lock_not_held(p_video_id, p_database_name, p_token, p_lock_id, v_user, null);
   end if;
   -- The video before the state row, as its deletion takes them. And no waiting for a lock: the caller may hold guarded rows
   -- which a deletion that has the video wants. Sleeping is no edge in the wait graph, so there is no deadlock to break.
@@ -2695,44 +2735,59 @@ $$;
 revoke all on function holdfast.present_privileges() from public, anon, authenticated, service_role;
 comment on function holdfast.present_privileges() is 'What PUBLIC and the API''s roles may do with Holdfast''s objects now, by the catalog.';
 
+create function holdfast.wrong_privileges()
+returns table (
+  object text, kind text, column_name text, grantee text, privilege text, target text, is_missing boolean
+)
+language sql stable set search_path = ''
+as $$
+  select p.object, p.kind, p.column_name, p.grantee, p.privilege, p.target, false
+  from holdfast.present_privileges() p
+  where not exists (
+    select from holdfast.wanted_privileges() w
+    where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
+      and w.column_name is not distinct from p.column_name
+  )
+  union all
+  select w.object, w.kind, w.column_name, w.grantee, w.privilege, coalesce((
+    select p.oid::regprocedure::text
+    from pg_catalog.pg_proc p
+    where w.kind = 'function' and p.pronamespace::regnamespace || '.' || p.proname = w.object
+  ), w.object), true
+  from holdfast.wanted_privileges() w
+  where not exists (
+    select from holdfast.present_privileges() p
+    where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
+      and w.column_name is not distinct from p.column_name
+  )
+$$;
+revoke all on function holdfast.wrong_privileges() from public, anon, authenticated, service_role;
+comment on function holdfast.wrong_privileges() is
+  'What the API''s roles may do with Holdfast''s objects and should not, and (is_missing) what they should and may not.';
+
 create function holdfast.repair_privileges() returns setof text
 language plpgsql set search_path = ''
 as $$
 declare
   v_wrong record;
 begin
-  for v_wrong in
-    select p.object, p.kind, p.column_name, p.grantee, p.privilege, p.target, false as is_missing
-    from holdfast.present_privileges() p
-    where not exists (
-      select from holdfast.wanted_privileges() w
-      where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
-        and w.column_name is not distinct from p.column_name
-    )
-    union all
-    select w.object, w.kind, w.column_name, w.grantee, w.privilege, coalesce((
-      select p.oid::regprocedure::text
-      from pg_catalog.pg_proc p
-      where w.kind = 'function' and p.pronamespace::regnamespace || '.' || p.proname = w.object
-    ), w.object), true
-    from holdfast.wanted_privileges() w
-    where not exists (
-      select from holdfast.present_privileges() p
-      where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
-        and w.column_name is not distinct from p.column_name
-    )
-  loop
-    execute format('%s %s%s on %s %s %s %s',
-      case when v_wrong.is_missing then 'grant' else 'revoke' end,
-      v_wrong.privilege, coalesce(format(' (%I)', v_wrong.column_name), ''),
-      case when v_wrong.kind = 'column' then 'table' else v_wrong.kind end, v_wrong.target,
-      case when v_wrong.is_missing then 'to' else 'from' end,
-      case when v_wrong.grantee = 'public' then 'public' else quote_ident(v_wrong.grantee) end
-    );
-    return next format('%s %s: %s on %s',
-      v_wrong.grantee, case when v_wrong.is_missing then 'lacked' else 'had' end, v_wrong.privilege,
-      v_wrong.object || coalesce('.' || v_wrong.column_name, '')
-    );
+  for v_pass in 1..2 loop
+    for v_wrong in select w.* from holdfast.wrong_privileges() w order by w.is_missing, w.object, w.grantee loop
+      execute format('%s %s%s on %s %s %s %s',
+        case when v_wrong.is_missing then 'grant' else 'revoke' end,
+        v_wrong.privilege, coalesce(' (' || quote_ident(v_wrong.column_name) || ')', ''),
+        case when v_wrong.kind = 'column' then 'table' else v_wrong.kind end, v_wrong.target,
+        case when v_wrong.is_missing then 'to' else 'from' end,
+        case when v_wrong.grantee = 'public' then 'public' else quote_ident(v_wrong.grantee) end
+      );
+      -- to revoke a right on a table revokes it on the columns, too: the second pass gives those back, and was not asked for
+      if v_pass = 1 then
+        return next format('%s %s: %s on %s',
+          v_wrong.grantee, case when v_wrong.is_missing then 'lacked' else 'had' end, v_wrong.privilege,
+          v_wrong.object || coalesce('.' || v_wrong.column_name, '')
+        );
+      end if;
+    end loop;
   end loop;
 end;
 $$;

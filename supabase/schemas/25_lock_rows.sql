@@ -32,7 +32,8 @@ begin
     );
     v_shared := false;
     if p_for_grant then
-      select s.xmax <> '0' into v_shared
+      -- a live lease is being taken over: from now on no assert of its holder may begin
+      select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared
       from public.video_database_state s
       where s.video_id = p_video_id and s.database_name = v_name;
     end if;

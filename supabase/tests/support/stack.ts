@@ -140,3 +140,22 @@ export const acquire: Call = answered("lock-acquire");
 export const renew: Call = answered("lock-renew");
 /** Calls lock-release; throws where the request could not be answered. */
 export const release: Call = answered("lock-release");
+
+/**
+ * Calls one of the RPCs, as an application may do instead of calling the function.
+ *
+ * @param caller Client of whoever calls.
+ * @param name Name of the RPC.
+ * @param body Its arguments, named as the function's fields.
+ * @returns The answer.
+ * @throws {Error} Where the request could not be answered.
+ */
+export async function rpc(
+  caller: SupabaseClient,
+  name: string,
+  body: Record<string, unknown>,
+): Promise<Answer> {
+  const { data, error, status } = await caller.rpc(name, body);
+  if (error) throw new Error(`${name}: ${status} ${JSON.stringify(error)}`);
+  return data as Answer;
+}
