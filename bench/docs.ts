@@ -8,7 +8,7 @@ import { goalTable, markdown, type Measured, type Plot, show } from "./report.ts
 export type Figures = Record<string, Measured>;
 
 const FILE = join(ROOT, "bench", "figures.json");
-const PLOTS = join(ROOT, "docs", "plots");
+const PLOTS = join(ROOT, "docs", "images", "bench");
 
 /** Reads what was measured. */
 export async function readFigures(): Promise<Figures> {
@@ -25,13 +25,15 @@ export async function writeFigures(figures: Figures): Promise<void> {
 /** Fills the figures into the marked places of README.md and docs/, and draws the plots. */
 export async function fillDocs(): Promise<void> {
   await Deno.mkdir(PLOTS, { recursive: true });
-  for (const [path, content] of await generated()) await Deno.writeTextFile(path, content);
+  const { files } = await generated();
+  for (const [path, content] of files) await Deno.writeTextFile(path, content);
 }
 
-/** What of the documentation is not as the figures have it: one line for each file. */
+/** What of the documentation is not as the figures have it: a line for each. */
 export async function differences(): Promise<string[]> {
-  const lines: string[] = [];
-  for (const [path, content] of await generated()) {
+  const { files, missing } = await generated();
+  const lines = missing.map((key) => `docs tell ${key}, which was not measured.`);
+  for (const [path, content] of files) {
     const told = await Deno.readTextFile(path).catch(() => undefined);
     if (told !== content) lines.push(`${relative(ROOT, path)} does not tell what was measured.`);
   }
@@ -39,17 +41,19 @@ export async function differences(): Promise<string[]> {
 }
 
 /** Every page that has marked places, and every plot, as the figures have them. */
-async function generated(): Promise<Map<string, string>> {
+async function generated(): Promise<{ files: Map<string, string>; missing: string[] }> {
   const figures = await readFigures();
   const files = new Map<string, string>();
+  const missing: string[] = [];
   for (const path of [join(ROOT, "README.md"), ...pages(join(ROOT, "docs"))]) {
     const text = await Deno.readTextFile(path);
-    if (text.includes("<!--bench:")) files.set(path, await format(fill(text, path, figures)));
+    if (!text.includes("<!--bench:")) continue;
+    files.set(path, await format(fill(text, figures, missing)));
   }
   for (const plot of Object.values(figures).flatMap(({ plots }) => plots)) {
     files.set(join(PLOTS, `${plot.id}.svg`), await draw(plot));
   }
-  return files;
+  return { files, missing };
 }
 
 function* pages(folder: string): Generator<string> {
@@ -59,18 +63,17 @@ function* pages(folder: string): Generator<string> {
   }
 }
 
-/** `<!--bench:KEY-->…<!--/bench-->` holds a figure by its id, `table:ID`, or `goals:PART`, `date:PART`, `machine:PART`, `commit:PART`. */
-function fill(text: string, path: string, figures: Figures): string {
-  return text.replace(
-    /(<!--bench:([\w:-]+)-->)[\s\S]*?(<!--\/bench-->)/g,
-    (_, open, key, close) => {
-      const value = lookUp(key, figures);
-      if (value === undefined) {
-        throw new Error(`${relative(ROOT, path)} tells ${key}, which was not measured.`);
-      }
-      return open + value + close;
-    },
-  );
+/**
+ * `<!--bench:KEY-->…<!--/bench-->` holds a figure by its id, `table:ID`, or of a part `goals:PART`, `date:PART`,
+ * `machine:PART`, `commit:PART`. What was not measured stays as it is, and is named in `missing`.
+ */
+function fill(text: string, figures: Figures, missing: string[]): string {
+  return text.replace(/<!--bench:([\w:-]+)-->[\s\S]*?<!--\/bench-->/g, (old, key) => {
+    const value = lookUp(key, figures);
+    if (value !== undefined) return `<!--bench:${key}-->${value}<!--/bench-->`;
+    missing.push(key);
+    return old;
+  });
 }
 
 function lookUp(key: string, figures: Figures): string | undefined {

@@ -32,6 +32,7 @@ export async function http(stack: BenchStack, size: HttpSize): Promise<Section> 
   const times = await takeTurns(contestants(stack), size);
   const of = (name: string) => times[name]!.wall;
   const starts = await coldStarts(stack, size.starts);
+  const believers = await advisory(stack);
   const names = [EMPTY, RPC, PASSING, FUNCTION, TWO_CALLS, TWO_CALLS_FUNCTION];
   return {
     goals: [
@@ -48,6 +49,11 @@ export async function http(stack: BenchStack, size: HttpSize): Promise<Section> 
         atLeast: 2,
       }),
       goal("two-calls-rpc", `${TWO_CALLS} ÷ ${RPC}`, ratio(of(TWO_CALLS), of(RPC))),
+      goal(
+        "advisory",
+        "callers of 20 who are told that they hold one pg_try_advisory_lock",
+        believers,
+      ),
       ...starts.goals,
     ],
     tables: [{
@@ -99,6 +105,18 @@ function contestants({ call, videos }: BenchStack): Contestant[] {
     { name: TWO_CALLS_FUNCTION, before: free, run: grants("/functions/v1/bench-two-calls") },
     { name: EMPTY, run: () => call("/functions/v1/bench-empty", lock) },
   ];
+}
+
+/** What an advisory lock is worth through the Data API, whose connections serve one caller after the other. */
+async function advisory({ call, sql }: BenchStack): Promise<number> {
+  await sql.query(`
+    create function public.bench_advisory() returns boolean
+    language sql return pg_catalog.pg_try_advisory_lock(2026);
+    grant execute on function public.bench_advisory() to service_role;
+    notify pgrst, 'reload schema'`);
+  const answers: boolean[] = [];
+  for (let n = 0; n < 20; n++) answers.push(await call("/rest/v1/rpc/bench_advisory", {}));
+  return answers.filter((told) => told).length;
 }
 
 /** Starts functions anew; gives the CPU time of each process until its first answer, in milliseconds. */

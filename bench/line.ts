@@ -1,9 +1,7 @@
 import { setTimeout as delay } from "node:timers/promises";
-import { Redis } from "ioredis";
-import Redlock from "redlock";
 import { max, median, quantile } from "simple-statistics";
 import { goal, type Section } from "./report.ts";
-import { askEtcd, startEtcd, startRedis } from "./servers.ts";
+import { type Service, startEtcd, startRedis } from "./services.ts";
 import type { BenchStack } from "./stack.ts";
 
 /** How much to measure. */
@@ -14,15 +12,6 @@ export interface LineSize {
   holdMs: number;
   /** How often a single waiter waits: one hand-over is no median. */
   repeat: number;
-}
-
-/** A lock service that callers wait at. */
-interface Service {
-  name: string;
-  /** Waits for the lock; gives what releases it again. */
-  acquire(caller: string): Promise<() => Promise<unknown>>;
-  /** How many requests it had from all callers until now. */
-  requests(): number | Promise<number>;
 }
 
 /** How a wait ended. */
@@ -60,15 +49,12 @@ export async function line(
   onProgress: (message: string) => void,
 ): Promise<Section> {
   await using started = new AsyncDisposableStack();
-  const etcd = started.use(await startEtcd());
-  const redis = started.use(await startRedis(true));
-  const leftOut = [
-    ...etcd ? [] : ["etcd: not installed; Debian: apt-get install etcd-server"],
-    ...redis ? [] : ["node-redlock: Redis is not installed; Debian: apt-get install redis-server"],
+  const starting = { started, leftOut: [] as string[] };
+  const services = [
+    holdfast(stack),
+    ...await startRedis(starting, true),
+    ...await startEtcd(starting),
   ];
-  const services = [holdfast(stack)];
-  if (redis) services.push(redlock(redis.port, started));
-  if (etcd) services.push(etcdLock(etcd.port));
   const results: Result[] = [];
   for (const waiters of size.waiters) {
     for (const service of services) {
@@ -76,7 +62,7 @@ export async function line(
       results.push(await measure(service, waiters, size));
     }
   }
-  return report(results, size, leftOut);
+  return report(results, size, starting.leftOut);
 }
 
 /** lock-acquire with `queue_seconds`, asked again after `retry_after_ms`, as often as it takes. */
@@ -92,8 +78,9 @@ function holdfast({ call, videos }: BenchStack): Service {
   };
   return {
     name: "Holdfast",
+    survives: true,
     requests: () => requests,
-    async acquire(caller) {
+    async acquire(_, caller) {
       const lock_id = crypto.randomUUID();
       const request = { lock_id, lock_holder_user_id: caller, ttl_seconds: 60, queue_seconds: 10 };
       for (;;) {
@@ -102,48 +89,6 @@ function holdfast({ call, videos }: BenchStack): Service {
         if (answer.reason === "ended") throw new Error(JSON.stringify(answer));
         await delay(answer.retry_after_ms);
       }
-    },
-  };
-}
-
-/** With its defaults, but for the number of tries, which is unlimited. Each caller has a connection of its own. */
-function redlock(port: number, started: AsyncDisposableStack): Service {
-  const connect = () => {
-    const redis = new Redis(port);
-    started.defer(() => redis.disconnect());
-    return redis;
-  };
-  const observer = connect();
-  const free: Redis[] = [];
-  return {
-    name: "node-redlock",
-    async requests() {
-      const [, count] = /cmdstat_evalsha:calls=(\d+)/.exec(await observer.info("commandstats")) ??
-        [];
-      return Number(count ?? 0);
-    },
-    async acquire() {
-      const redis = free.pop() ?? connect();
-      const lock = await new Redlock([redis], { retryCount: -1 }).acquire(["lock/hot"], 60_000);
-      return () => lock.release().finally(() => free.push(redis));
-    },
-  };
-}
-
-/** A lease and then the lock, which is answered when it is the caller's turn: a connection for each who waits. */
-function etcdLock(port: number): Service {
-  let requests = 0;
-  const ask = (action: string, body: unknown) => {
-    requests++;
-    return askEtcd(port, action, body);
-  };
-  return {
-    name: "etcd",
-    requests: () => requests,
-    async acquire() {
-      const { ID } = await ask("lease/grant", { TTL: 600 });
-      const { key } = await ask("lock/lock", { name: btoa("lock/hot"), lease: ID });
-      return () => ask("lock/unlock", { key });
     },
   };
 }
@@ -176,7 +121,7 @@ async function queue(service: Service, waiters: number, holdMs: number): Promise
   const [headStart, arrival] = [100, 20];
   const caller = async (n: number): Promise<Turn> => {
     const asked = performance.now();
-    const release = await service.acquire(`worker-${n}`);
+    const release = await service.acquire("the hot one", `worker-${n}`);
     const granted = performance.now();
     await delay(n === 0 ? headStart + waiters * arrival + holdMs : holdMs);
     const released = performance.now();
