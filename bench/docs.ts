@@ -19,7 +19,11 @@ export async function readFigures(): Promise<Figures> {
 export async function writeFigures(figures: Figures): Promise<void> {
   const rounded = (_: string, value: unknown) =>
     typeof value === "number" && !Number.isInteger(value) ? Number(value.toPrecision(4)) : value;
-  await Deno.writeTextFile(FILE, JSON.stringify(figures, rounded, 2) + "\n");
+  // a line for each figure, and for each row of a table
+  const json = JSON.stringify(figures, rounded, 1)
+    .replace(/\[[^[\]{}]*\]/g, (list) => list.replace(/\s+/g, " "))
+    .replace(/\{[^{}]*\}/g, (leaf) => leaf.includes("[\n") ? leaf : leaf.replace(/\s+/g, " "));
+  await Deno.writeTextFile(FILE, json + "\n");
 }
 
 /** Fills the figures into the marked places of README.md and docs/, and draws the plots. */
