@@ -30,6 +30,8 @@ type Environment = Record<keyof typeof VARIABLES, string> & {
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
 const ON_THE_EMBEDDED = ["local/tests"];
+/** They wait more than they compute, so they run beside the others, on a stack of their own. */
+const BESIDE = ["client"];
 
 async function main([...args]: string[]): Promise<number> {
   isolateEnvironment();
@@ -39,6 +41,20 @@ async function main([...args]: string[]): Promise<number> {
   const folders = [...ON_ANY_STACK, ...ON_THE_EMBEDDED];
   if (given) return await test(args, folders, given);
 
+  const isWhole = args.every((arg) => arg.startsWith("-"));
+  const [code, beside] = await Promise.all([
+    onStackOfItsOwn(args, folders),
+    isWhole ? onStackOfItsOwn(args, BESIDE, "after the others") : 0,
+  ]);
+  return code || beside;
+}
+
+/** Runs tests on an embedded stack that starts and ends with them. */
+async function onStackOfItsOwn(
+  args: string[],
+  folders: string[],
+  shown: "as they run" | "after the others" = "as they run",
+): Promise<number> {
   await using cleanUp = new AsyncDisposableStack();
   const data = await Deno.makeTempDir({ prefix: "holdfast-test-" });
   cleanUp.defer(() => Deno.remove(data, { recursive: true }));
@@ -50,7 +66,7 @@ async function main([...args]: string[]): Promise<number> {
     SUPABASE_SECRET_KEY: stack.secretKey,
     SUPABASE_DB_URL: stack.dbUrl,
     SUPABASE_JWT_SECRET: (await readKeys(join(data, "keys.json"))).jwtSecret,
-  });
+  }, shown);
   if (code !== 0 && !interrupt.signal.aborted) await showLogs(join(data, "logs"));
   return code;
 }
@@ -99,7 +115,12 @@ async function fromSupabase(): Promise<Environment> {
 }
 
 /** Runs `deno test` and says at last how many tests passed and failed. */
-async function test(args: string[], folders: string[], env: Environment): Promise<number> {
+async function test(
+  args: string[],
+  folders: string[],
+  env: Environment,
+  shown: "as they run" | "after the others" = "as they run",
+): Promise<number> {
   const chosen = await Promise.all(args.map((arg) => Deno.stat(arg).then(() => true, () => false)));
   const child = new Deno.Command(Deno.execPath(), {
     args: ["test", "-A", ...args, ...(chosen.includes(true) ? [] : await existing(folders))],
@@ -115,16 +136,19 @@ async function test(args: string[], folders: string[], env: Environment): Promis
     }
   });
   let output = "";
+  const decoder = new TextDecoder();
   for await (const chunk of child.stdout) {
-    await Deno.stdout.write(chunk);
-    output = (output + new TextDecoder().decode(chunk)).slice(-4096);
+    if (shown === "as they run") await Deno.stdout.write(chunk);
+    output += decoder.decode(chunk, { stream: true });
   }
   const { code } = await child.status;
+  if (shown === "after the others") held.push(output);
   // deno-lint-ignore no-control-regex
   const plain = output.replace(/\x1b\[[\d;]*m/g, "");
   const [, passed = "0", failed = code === 0 ? "0" : "1"] =
     plain.match(/(\d+) passed(?: \([^)]*\))? \| (\d+) failed/) ?? [];
-  summary = `${passed} passed, ${failed} failed`;
+  total.passed += Number(passed);
+  total.failed += Number(failed);
   return code;
 }
 
@@ -147,7 +171,9 @@ async function showLogs(folder: string): Promise<void> {
 const SHOWN = 10;
 
 const interrupt = new AbortController();
-let summary: string | undefined;
+/** What was printed by tests that ran beside others. */
+const held: string[] = [];
+const total = { passed: 0, failed: 0 };
 
 if (import.meta.main) {
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
@@ -160,6 +186,9 @@ if (import.meta.main) {
     if (!(error instanceof StackError)) throw error;
     console.error(error.message);
   }
-  if (summary) console.log(summary);
+  for (const output of held) console.log(output);
+  if (total.passed + total.failed > 0) {
+    console.log(`${total.passed} passed, ${total.failed} failed`);
+  }
   Deno.exit(interrupt.signal.aborted ? 130 : code);
 }
