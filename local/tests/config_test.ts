@@ -23,7 +23,7 @@ const TWO_SCHEMAS = `
 `;
 
 const HELLO = `
-  Deno.serve(() => new Response("hello"));
+  export default { fetch: () => new Response("hello") };
 `;
 
 function freePort(): number {

@@ -143,6 +143,21 @@ Deno.test("giving up does not wait for a function that never comes up", async ()
   await giveUp({ "functions/never/index.ts": never }, /starting Data API/);
 });
 
+Deno.test("a function that loads for ever ends with the process that started it", async () => {
+  await using folder = await temporaryFolder();
+  const file = join(folder.path, "index.ts");
+  await Deno.writeTextFile(file, "setInterval(() => {}, 1000); await new Promise(() => {});");
+  const worker = new URL("../functions/function_worker.ts", import.meta.url).href;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--no-config", worker, file],
+    stdin: "piped",
+    stdout: "null",
+  }).spawn();
+  await delay(500);
+  await child.stdin.close();
+  assertEquals((await child.status).code, 0);
+});
+
 for (const signal of ["SIGINT", "SIGTERM"] as const) {
   Deno.test(`${signal} ends a start that waits for a database which never answers`, async () => {
     await using data = await temporaryFolder();

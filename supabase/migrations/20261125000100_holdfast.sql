@@ -581,23 +581,26 @@ begin
     )
     on conflict do nothing;
   end if;
-  if tg_op = 'DELETE' then
-    return old;
+  if tg_op = 'UPDATE' then
+    -- another key is another lock: it begins free, with a token of its own
+    update public.video_database_state s
+    set lock_id = null,
+      lock_holder_user_id = null,
+      lock_type = null,
+      locked_at = null,
+      last_activity_at = null,
+      lock_expires_at = null,
+      lock_ttl_seconds = null,
+      lock_database_names = null,
+      has_line = true,
+      fencing_token = greatest(old.fencing_token + 1, holdfast.clock_token(), (
+        select max(h.fencing_token) + 1
+        from public.video_database_lock_history h
+        where h.video_id = new.video_id and h.database_name = new.database_name
+      ))
+    where s.video_id = new.video_id and s.database_name = new.database_name;
   end if;
-  -- another key is another lock: it begins free, with a token of its own
-  new.lock_id := null;
-  new.lock_holder_user_id := null;
-  new.lock_type := null;
-  new.locked_at := null;
-  new.last_activity_at := null;
-  new.lock_expires_at := null;
-  new.lock_ttl_seconds := null;
-  new.lock_database_names := null;
-  new.has_line := true;
-  select greatest(old.fencing_token + 1, holdfast.clock_token(), max(h.fencing_token) + 1) into new.fencing_token
-  from public.video_database_lock_history h
-  where h.video_id = new.video_id and h.database_name = new.database_name;
-  return new;
+  return null;
 end;
 $$;
 revoke all on function holdfast.keep_what_outlives_the_row() from public, anon, authenticated, service_role;
@@ -608,8 +611,10 @@ create trigger video_database_state_keep_what_outlives_the_row
   after delete on public.video_database_state
   for each row execute function holdfast.keep_what_outlives_the_row();
 
+-- Not before the update: a table with such a trigger locks each row before it writes it, and the lock stays on the row's next
+-- version as its xmax, where acquire_lock() would take it for an open guarded write.
 create trigger video_database_state_end_lease_of_moved_row
-  before update of video_id, database_name on public.video_database_state
+  after update of video_id, database_name on public.video_database_state
   for each row
   when (old.video_id <> new.video_id or old.database_name <> new.database_name)
   execute function holdfast.keep_what_outlives_the_row();
@@ -999,7 +1004,8 @@ begin
   ) h on true
   left join lateral (
     select * from holdfast.cancellation c
-    where s.has_line and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+    -- a row that is missing may have left a line and cancellations behind
+    where s.has_line is not false and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id in (p_holder, '')
     limit 1
   ) c on true
@@ -1020,7 +1026,7 @@ begin
       join holdfast.place p on p.video_id = p_video_id and p.database_name = n.name and p.lock_id = i.lock_id
         and p.lock_type = i.lock_type and p.lock_holder_user_id = i.lock_holder_user_id
     ) q
-  ) l on s.has_line
+  ) l on s.has_line is not false
   order by n.ord;
 end;
 $$;
@@ -1100,6 +1106,7 @@ begin
     v_needs_place := p_queue_seconds > 0 and v_first."position" is null;
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      v_locked := 'nothing'; -- the row may be somebody else's
     elsif v_grantable and v_locked = 'for a grant' then
       v_now := holdfast.grant_locks(p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_ttl, v_now);
       return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
@@ -1209,8 +1216,11 @@ begin
       where t.video_id = p_video_id and t.database_name = any (p_names)
     ))
   where s.video_id = p_video_id and s.database_name = any (p_names);
-  -- P3: the write may have waited for a lock on the whole table; the lease begins now, then
+  -- P3: the write may have waited for a lock on the whole table. The lease begins now, then, and the right is asked for again.
   if clock_timestamp() - p_now > interval '5 milliseconds' then
+    if not holdfast.may_see(p_video_id, case when p_type = 'client' then p_holder::uuid end) then
+      perform holdfast.raise_error('VIDEO_NOT_FOUND');
+    end if;
     v_now := clock_timestamp();
     update public.video_database_state s
     set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => p_ttl)
@@ -1537,6 +1547,7 @@ declare
   v_now timestamptz;
   v_all holdfast.met_release[];
   v_may_see boolean;
+  v_missing text[];
   v_ended json;
 begin
   perform holdfast.check_release(
@@ -1560,10 +1571,25 @@ begin
       perform holdfast.raise_invalid_request(array['lock_id names an acquisition of other databases']);
     end if;
 
+    v_missing := array(select m.database_name from unnest(v_all) m where m.unseen and not m.is_there);
     perform from unnest(v_all) m where m.ends or m.unseen;
     if not found then
       return holdfast.not_released(v_all, p_database_names is not null, v_may_see);
-    elsif v_locked then
+    elsif v_missing <> '{}' then
+      if not v_may_see then
+        perform holdfast.raise_error('VIDEO_NOT_FOUND');
+      end if;
+      begin
+        exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      exception when sqlstate 'PT400' then
+        -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
+        return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
+      end;
+      v_locked := false; -- the row may be somebody else's
+    elsif not v_locked then
+      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
+      v_locked := true;
+    else
       v_ended := holdfast.end_leases(
         p_video_id, array(select m.database_name from unnest(v_all) m where m.ends), p_force,
         coalesce(p_user::text, 'service_role'), v_now
@@ -1575,27 +1601,10 @@ begin
       if json_array_length(v_ended) > 0 then
         return case when p_database_names is not null then json_build_object('released', true, 'locks', v_ended)
           else json_build_object('released', true, 'lock', v_ended -> 0) end;
-      end if;
-      -- what ran out has expired, what was not seen is cancelled: look again, and say which
-      v_locked := p_lock_id is not null;
-      if not v_locked then
+      elsif p_lock_id is null then
         return json_build_object('released', false, 'reason', 'expired', 'holder', null);
       end if;
-    else
-      perform from unnest(v_all) m where m.unseen and not m.is_there;
-      if found and not v_may_see then
-        perform holdfast.raise_error('VIDEO_NOT_FOUND');
-      end if;
-      begin
-        exit when not holdfast.create_rows(
-          p_video_id, array(select m.database_name from unnest(v_all) m where m.unseen and not m.is_there), v_until
-        );
-      exception when sqlstate 'PT400' then
-        -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
-        return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
-      end;
-      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
-      v_locked := true;
+      -- what ran out has expired, what was not seen is cancelled: look again, and say which
     end if;
   end loop;
   return json_build_object('released', false, 'reason', 'busy', 'holder', case when v_may_see then v_all[1].holder end);

@@ -56,7 +56,8 @@ begin
   ) h on true
   left join lateral (
     select * from holdfast.cancellation c
-    where s.has_line and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+    -- a row that is missing may have left a line and cancellations behind
+    where s.has_line is not false and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id in (p_holder, '')
     limit 1
   ) c on true
@@ -77,7 +78,7 @@ begin
       join holdfast.place p on p.video_id = p_video_id and p.database_name = n.name and p.lock_id = i.lock_id
         and p.lock_type = i.lock_type and p.lock_holder_user_id = i.lock_holder_user_id
     ) q
-  ) l on s.has_line
+  ) l on s.has_line is not false
   order by n.ord;
 end;
 $$;
@@ -157,6 +158,7 @@ begin
     v_needs_place := p_queue_seconds > 0 and v_first."position" is null;
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      v_locked := 'nothing'; -- the row may be somebody else's
     elsif v_grantable and v_locked = 'for a grant' then
       v_now := holdfast.grant_locks(p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_ttl, v_now);
       return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);

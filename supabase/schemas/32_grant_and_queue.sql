@@ -40,8 +40,11 @@ begin
       where t.video_id = p_video_id and t.database_name = any (p_names)
     ))
   where s.video_id = p_video_id and s.database_name = any (p_names);
-  -- P3: the write may have waited for a lock on the whole table; the lease begins now, then
+  -- P3: the write may have waited for a lock on the whole table. The lease begins now, then, and the right is asked for again.
   if clock_timestamp() - p_now > interval '5 milliseconds' then
+    if not holdfast.may_see(p_video_id, case when p_type = 'client' then p_holder::uuid end) then
+      perform holdfast.raise_error('VIDEO_NOT_FOUND');
+    end if;
     v_now := clock_timestamp();
     update public.video_database_state s
     set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => p_ttl)

@@ -1,6 +1,6 @@
 import type { BrokenRule } from "./contract.ts";
 import type { DatabaseReply } from "./data_api.ts";
-import { ERRORS, RequestError } from "./errors.ts";
+import { ERRORS, GUARD_ERRORS, RequestError } from "./errors.ts";
 import { isNotNow } from "./not_now.ts";
 
 /** What the Data API says of an error; all of it may be missing when something else answered. */
@@ -38,7 +38,7 @@ export function errorOfReply({ status, body }: DatabaseReply): RequestError {
       return new RequestError("FORBIDDEN", own);
     case ERRORS.VIDEO_NOT_FOUND.sql.state:
       return new RequestError("VIDEO_NOT_FOUND", own);
-    case "PT503":
+    case GUARD_ERRORS.LOCK_BUSY.sql.state:
       return new RequestError("DATABASE_UNAVAILABLE", own);
     // No UUID of the arguments gets here unchecked, so it is the one that auth.uid() reads: a valid token, as of a
     // third-party sign-in, whose subject names no user of this project.

@@ -1,4 +1,6 @@
 import { assertEquals, assertGreaterOrEqual } from "@std/assert";
+import { openSession } from "../support/race.ts";
+import { runs } from "../support/soak.ts";
 import { acquire, invoke, release, renew, sql } from "../support/stack.ts";
 import { newTenant, type Tenant, user } from "../support/tenant.ts";
 
@@ -188,6 +190,43 @@ Deno.test("P5 a release that overtakes its acquire cancels it: the late acquire 
   assertEquals((await tenant.history()).length, 0, "there was no lease");
   // and the lock is free for everybody else
   assertEquals((await acquire(tenant.server, { ...layout(tenant), ...W2 })).acquired, true);
+});
+
+Deno.test("P5 an acquire and its release that are both in flight: either order is right, and no lease is left", async () => {
+  await using tenant = await newTenant();
+  await using one = openSession({ role: "service_role" });
+  await using other = openSession({ role: "service_role" });
+  const seen = new Set<string>();
+  for (let round = 0; round < runs(150, 2_000); round++) {
+    const lock_id = crypto.randomUUID();
+    // some on a row that is there and some on one that is not
+    const database = round % 5 ? "layout" : "captions";
+    if (database === "captions") {
+      await sql`
+        delete from public.video_database_state where video_id = ${tenant.video} and database_name = 'captions'`;
+    }
+    const acquiring = () =>
+      one
+        .run`select public.acquire_lock(${tenant.video}, ${database}, 'worker-1', ${lock_id}::uuid) as answer`;
+    const releasing = () =>
+      other
+        .run`select public.release_lock(${tenant.video}, ${database}, ${lock_id}::uuid) as answer`;
+    const both = round % 2
+      ? await Promise.all([acquiring(), releasing()])
+      : (await Promise.all([releasing(), acquiring()])).toReversed();
+    const [acquired, released] = both.map(([row]) => row?.answer);
+    const outcome = [
+      acquired.acquired ? "acquired" : acquired.end_reason ?? acquired.reason,
+      released.released ? "released" : released.reason,
+    ].join();
+    seen.add(outcome);
+    const state = await tenant.state(tenant.video, database);
+    assertEquals(state?.lock_id ?? null, null, `round ${round}: ${outcome}`);
+  }
+  assertEquals(
+    [...seen].filter((outcome) => !["acquired,released", "cancelled,cancelled"].includes(outcome)),
+    [],
+  );
 });
 
 Deno.test("P6 a cancellation counts for whoever made it: another's acquire with that lock_id is granted", async () => {

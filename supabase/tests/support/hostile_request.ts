@@ -215,7 +215,8 @@ function fields(
       JSON.stringify(value),
     ]);
     const required = ["video_id", "database_name"].includes(field) ||
-      field === (name === "lock-renew" ? "lock_id" : "lock_holder_user_id") && trusted;
+      name === "lock-renew" && field === "lock_id" && trusted ||
+      name === "lock-acquire" && field === "lock_holder_user_id" && trusted;
     if (field === "database_names") return mostly(null, value);
     return required ? value : fc.oneof(value, fc.constant(null));
   });
@@ -226,7 +227,7 @@ function fields(
   );
   const spoiled = fc.array(fc.tuple(fc.nat(9), jsonText), { minLength: 1, maxLength: 2 });
   return fc.record({
-    good: fc.tuple(...good).map((members) => oneOfTheTwo(members.filter((m) => m !== null))),
+    good: fc.tuple(...good).map((members) => compatible(name, members.filter((m) => m !== null))),
     spoiled: spoil ? spoiled : mostly<[number, string][]>([], spoiled),
     missing: fc.oneof({ weight: 9, arbitrary: fc.constant(-1) }, {
       weight: 1,
@@ -241,10 +242,14 @@ function fields(
   });
 }
 
-/** Without `database_name` where `database_names` is there. */
-function oneOfTheTwo(members: [string, string][]): [string, string][] {
-  const several = members.some(([field]) => field === "database_names");
-  return members.filter(([field]) => !several || field !== "database_name");
+/** Without what excludes another field: `database_name`, and of a release the holder beside a `lock_id` or force. */
+function compatible(name: string, members: [string, string][]): [string, string][] {
+  const has = (field: string) => members.some(([other]) => other === field);
+  const forced = members.some(([field, text]) => field === "force" && text === "true");
+  return members.filter(([field]) =>
+    !(field === "database_name" && has("database_names")) &&
+    !(field === "lock_holder_user_id" && name === "lock-release" && (has("lock_id") || forced))
+  );
 }
 
 /** The bytes of a body, of whose members some are good. */

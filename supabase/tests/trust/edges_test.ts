@@ -148,7 +148,12 @@ Deno.test("P5 the same acquire sent ten times at once is one grant with one toke
   await using tenant = await newTenant();
   for (const row of ["not there yet", "there"]) {
     const request = { ...layout(tenant), ...W1, lock_id: crypto.randomUUID() };
-    const answers = await atOneBarrier(10, () => acquire(tenant.server, request));
+    const answers = await atOneBarrier(10, async () => {
+      for (;;) {
+        const answer = await acquire(tenant.server, request);
+        if (answer.reason !== "busy") return answer;
+      }
+    });
     assertEquals(
       new Set(answers.map((answer) => JSON.stringify(answer.lock))).size,
       1,

@@ -143,6 +143,5 @@ const USUAL = [
   "PAYLOAD_TOO_LARGE",
   "UNSUPPORTED_MEDIA_TYPE",
   "no",
-  "cancelled",
-  ...(isSoak ? ["yes", "waits", "FORBIDDEN", "VIDEO_NOT_FOUND"] : []),
+  ...(isSoak ? ["yes", "waits", "cancelled", "FORBIDDEN", "VIDEO_NOT_FOUND"] : []),
 ];

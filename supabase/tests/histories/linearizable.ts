@@ -1,0 +1,96 @@
+// Decides whether a history of one object is linearizable: whether each call can be given one moment between its sending and
+// its answer, so that the object, if it did them one by one at these moments, would give the same answers.
+// The search is that of J. Wing and C. Gong, "Testing and verifying concurrent objects" (1993), which remembers the
+// configurations that it has been in, as in G. Lowe, "Testing for linearizability" (2017); Knossos and Porcupine do the same.
+
+/** One call to the object. */
+export interface Operation<Input> {
+  input: Input;
+  called: number;
+  /** Infinity: unknown; it may have taken effect at any time since it was sent, or never. */
+  returned: number;
+  /** When it probably took effect; only speeds the search up. */
+  hint: number;
+}
+
+/** What the object does, one call at a time. */
+export interface Sequential<Input, State> {
+  initial: State;
+  /** The states that it may be in after a call with that answer: none if it could not answer so. */
+  step(state: State, input: Input): State[];
+  /** Equal texts for equal states. */
+  key(state: State): string;
+}
+
+/** What the search came to. */
+export interface Verdict<Input> {
+  linearizable: boolean;
+  /** Where it got no further: the calls that had to come next, none of which could. */
+  stuck: Operation<Input>[];
+  /** How many configurations it has been in. */
+  visited: number;
+}
+
+/**
+ * Searches for an order of the calls that explains their answers.
+ *
+ * @param operations The calls.
+ * @param object What each of them should do.
+ * @param most How many configurations to look at before giving up.
+ * @returns Whether there is such an order.
+ * @throws {Error} When it gives up.
+ */
+export function checkLinearizable<Input, State>(
+  operations: Operation<Input>[],
+  object: Sequential<Input, State>,
+  most = 2_000_000,
+): Verdict<Input> {
+  const all = operations.toSorted((a, b) => a.called - b.called);
+  // A configuration: all before `first` are done, and of the others those in `done`.
+  type Configuration = { first: number; done: number[]; state: State };
+  const stack: Configuration[] = [{ first: 0, done: [], state: object.initial }];
+  const seen = new Set<string>();
+  let furthest = -1;
+  let stuck: Operation<Input>[] = [];
+  while (stack.length > 0) {
+    const { first, done, state } = stack.pop()!;
+    const next = candidates(all, first, done);
+    if (next.every((i) => all[i]!.returned === Infinity)) {
+      return { linearizable: true, stuck: [], visited: seen.size };
+    }
+    if (first + done.length > furthest) {
+      furthest = first + done.length;
+      stuck = next.map((i) => all[i]!);
+    }
+    // the most probable last, as it is taken from the stack first
+    for (const i of next.sort((a, b) => all[b]!.hint - all[a]!.hint)) {
+      const configuration = advance(first, [...done, i]);
+      for (const after of object.step(state, all[i]!.input)) {
+        const key = `${configuration.first} ${configuration.done} ${object.key(after)}`;
+        if (seen.has(key)) continue;
+        if (seen.size >= most) throw new Error(`no answer after ${most} configurations`);
+        seen.add(key);
+        stack.push({ ...configuration, state: after });
+      }
+    }
+  }
+  return { linearizable: false, stuck, visited: seen.size };
+}
+
+/** The calls that may come next: not done yet, and sent before any other of those was answered. */
+function candidates(all: Operation<unknown>[], first: number, done: number[]): number[] {
+  const found: number[] = [];
+  let answered = Infinity;
+  for (let i = first; i < all.length && all[i]!.called <= answered; i++) {
+    if (done.includes(i)) continue;
+    found.push(i);
+    answered = Math.min(answered, all[i]!.returned);
+  }
+  return found.filter((i) => all[i]!.called <= answered);
+}
+
+function advance(first: number, done: number[]): { first: number; done: number[] } {
+  const rest = new Set(done);
+  while (rest.delete(first)) first++;
+  return { first, done: [...rest].sort((a, b) => a - b) };
+}
