@@ -64,7 +64,7 @@ ${curl(stack, "lock-acquire", { ...EXAMPLE, lock_holder_user_id: "worker-1" })}
 
 ${curl(stack, "lock-release", EXAMPLE)}
 
-What else there is, every field and every answer: README.md and docs/.
+What else there is: README.md and docs/. Every field and answer: docs/reference/http.md.
 `);
   await interrupted;
   console.log("· ending");
