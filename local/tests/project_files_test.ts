@@ -88,7 +88,7 @@ Deno.test("every link between pages leads to a file, and to a heading that is th
 });
 
 Deno.test("every page that code, a hint or a notice names is there", () => {
-  const sources = ["supabase", "local", "tools", "bench", ".github"].flatMap(files)
+  const sources = ["supabase", "client", "local", "tools", "bench", ".github"].flatMap(files)
     .filter((path) => /\.(ts|sql|toml|ya?ml)$/.test(path));
   const missing = sources.flatMap((path) =>
     [...read(path).matchAll(/\bdocs\/[\w/-]+\.md\b/g)].filter(([page]) => !exists(page))
