@@ -61,9 +61,12 @@ export function goal(
 ): Goal {
   const told = typeof figure === "number" ? { figure } : figure;
   if (!wanted) return { id, what, ...told };
-  return "atMost" in wanted
-    ? { id, what, ...told, wanted: `≤ ${wanted.atMost}`, met: told.figure <= wanted.atMost }
-    : { id, what, ...told, wanted: `≥ ${wanted.atLeast}`, met: told.figure >= wanted.atLeast };
+  if ("atLeast" in wanted) {
+    const met = told.figure >= wanted.atLeast;
+    return { id, what, ...told, wanted: `≥ ${wanted.atLeast}`, met };
+  }
+  const { atMost } = wanted;
+  return { id, what, ...told, wanted: atMost ? `≤ ${atMost}` : "0", met: told.figure <= atMost };
 }
 
 /** A number to three digits, or what else is in a cell. */
