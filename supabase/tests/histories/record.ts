@@ -230,7 +230,7 @@ const WANTS = [
 const LOCKS = [
   { names: ["layout"], isSet: false, focus: "usual case", weight: 7 },
   // hardly anybody wants this one, so that its leases run out
-  { names: ["audio"], isSet: false, focus: "usual case", weight: 1 },
+  { names: ["audio"], isSet: false, focus: "usual case", weight: 2 },
   { names: ["captions"], isSet: false, focus: "line", weight: 3 },
   { names: ["captions", "chapters"], isSet: true, focus: "line", weight: 2 },
 ];
@@ -346,8 +346,11 @@ async function sqlClient(
     if (mine) await use(recording, who, mine, session, draw);
     // the acquire that its release overtook
     if (call.answer?.reason === "cancelled" && call.ask.id && draw.chance(0.5)) {
-      const late = acquireOf({ id: call.ask.id, names: call.names, isSet: call.isSet }, { ttl: 1 });
-      await recording.call(who, late, () => bySql(recording, who, late, session));
+      const { id } = call.ask;
+      const late = acquireOf({ id, names: call.names, isSet: call.isSet }, { ttl: 1, queue: 1 });
+      const send = () => recording.call(who, late, () => bySql(recording, who, late, session));
+      const ghost = await goOn(recording, await send(), send, draw);
+      if (ghost) await use(recording, who, ghost, session, draw);
     }
     await pause(draw.fraction() * 4);
   }
@@ -392,7 +395,7 @@ async function use(
   draw: Random,
 ) {
   const isQuiet = names[0] === "audio";
-  if (token !== undefined && draw.chance(isQuiet ? 0.6 : 0.3)) {
+  if (token !== undefined && draw.chance(isQuiet ? 0.8 : 0.3)) {
     const write = {
       op: "write" as const,
       names: [draw.one(names)],
