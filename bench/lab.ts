@@ -1,118 +1,148 @@
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 // @ts-types="@types/pg"
 import pg from "pg";
 import { authSchema } from "../local/auth/auth_api.ts";
 import { migrate } from "../local/postgres/migrate.ts";
-import { startPostgres } from "../local/postgres/postgres.ts";
+import { type Postgres, startPostgres } from "../local/postgres/postgres.ts";
 import { prepareDatabase } from "../local/postgres/prepare_database.ts";
-import { ours, whole } from "./ours.ts";
 
-/** A PostgreSQL with the project's migrations and nothing else on it, for one measurement. */
-export interface Lab extends AsyncDisposable {
-  port: number;
-  /** As the role `postgres`, which owns the tables. */
-  url: string;
-  /** As a superuser: statistics, settings, checkpoints. */
-  adminUrl: string;
-  /** A connection as `postgres`. */
-  sql: pg.Client;
-  /** A connection as the superuser. */
-  admin: pg.Client;
-  /** A folder for the files of this measurement; it ends with the lab. */
-  folder: string;
-  /** CPU time that the server used until now, in seconds; `null` where the system does not tell. */
-  cpuSeconds(): Promise<number | null>;
+/** What is in a database of the lab. */
+export interface DatabaseOptions {
+  /** The folder that has `migrations/`; default: this checkout's. */
+  supabase?: string;
+  /** How many videos, each with a free state row of its database `layout`; default: 1,000. */
+  videos?: number;
+  /** How many leases of the past; default: 10,000. */
+  past?: number;
 }
+
+/** A database of the lab. Its connections end with it, and it is dropped. */
+export interface Database extends AsyncDisposable {
+  /** A superuser, past triggers and foreign keys: for what a measurement arranges. */
+  admin: pg.Client;
+  /** The owner of the tables. */
+  owner: pg.Client;
+  /** A new connection as `service_role`, that is a worker with the secret key. */
+  worker(settings?: Record<string, string>): Promise<Session>;
+}
+
+/** A connection, and the server's process that works for it. */
+export interface Session {
+  pid: number;
+  /** Runs a prepared statement; gives the first column of its first row. */
+  // deno-lint-ignore no-explicit-any
+  ask(text: string, ...values: unknown[]): Promise<any>;
+}
+
+/** The root of the repository. */
+export const ROOT = dirname(import.meta.dirname!);
 
 const PASSWORD = "bench";
 
-/** How the connections of a load name themselves, so that their end can be waited for. */
-export const APPLICATION = "bench-load";
+/** A PostgreSQL server for measurements, set up as the embedded stack has it, and nothing else on it. */
+export class Lab implements AsyncDisposable {
+  readonly #started: AsyncDisposableStack;
+  readonly #server: Postgres;
 
-/**
- * Starts a PostgreSQL of its own, as the embedded stack runs it (`fsync` on, `wal_level` logical), with the
- * project's migrations applied. Data API and functions are left out: what is measured here is the database.
- *
- * @param options.videos How many videos to make, each with a free state row of its database `layout`.
- * @returns The lab. Disposing of it stops the server and removes its data.
- */
-export async function startLab({ videos }: { videos: number }): Promise<Lab> {
-  const started = ours();
-  try {
-    return await whole(start(started, videos));
-  } catch (error) {
-    await started.disposeAsync();
-    throw error;
+  private constructor(started: AsyncDisposableStack, server: Postgres) {
+    this.#started = started;
+    this.#server = server;
+  }
+
+  /** Starts the server. It ends, and its folder goes, with the lab. */
+  static async start(): Promise<Lab> {
+    await using started = new AsyncDisposableStack();
+    const folder = await Deno.makeTempDir({ prefix: "holdfast-bench-" });
+    started.defer(() => Deno.remove(folder, { recursive: true }));
+    const server = await startPostgres({
+      directory: join(folder, "postgres"),
+      port: 0,
+      adminPassword: PASSWORD,
+      logFile: join(folder, "postgres.log"),
+    });
+    started.defer(() => server.stop());
+    return new Lab(started.move(), server);
+  }
+
+  /** Makes a database with the project's migrations, some videos and a past. */
+  async database(name: string, options: DatabaseOptions = {}): Promise<Database> {
+    const { supabase = join(ROOT, "supabase"), videos = 1000, past = 10_000 } = options;
+    await using started = new AsyncDisposableStack();
+    const server = started.use(await this.#connect("postgres"));
+    await server.query(`create database ${name}`);
+    started.defer(async () => void await server.query(`drop database ${name} with (force)`));
+    await prepareDatabase(this.#url(name), { password: PASSWORD, authSchema: await authSchema() });
+    await migrate(this.#url(name, "postgres"), supabase);
+    const replica = { session_replication_role: "replica" };
+    const admin = started.use(await this.#connect(name, undefined, replica));
+    const owner = started.use(await this.#connect(name, "postgres"));
+    await admin.query(await Deno.readTextFile(new URL("./fill.sql", import.meta.url)));
+    await admin.query("call bench.add_videos($1)", [videos]);
+    await admin.query("call bench.add_past($1)", [past]);
+    await admin.query("vacuum analyze");
+    const all = started.move();
+    return {
+      admin,
+      owner,
+      worker: async (settings = {}) => {
+        const worker = { role: "service_role", ...settings };
+        return session(all.use(await this.#connect(name, "postgres", worker)));
+      },
+      [Symbol.asyncDispose]: () => all.disposeAsync(),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#started.disposeAsync();
+  }
+
+  #url(database: string, user?: string): string {
+    const url = new URL(this.#server.adminUrl);
+    url.pathname = database;
+    if (user) Object.assign(url, { username: user, password: PASSWORD });
+    return url.href;
+  }
+
+  async #connect(database: string, user?: string, settings: Record<string, string> = {}) {
+    const client = new pg.Client({
+      connectionString: this.#url(database, user),
+      options: Object.entries(settings).map(([key, value]) => `-c ${key}=${value}`).join(" "),
+    });
+    client.on("error", () => {}); // the query that needs the connection tells
+    await client.connect();
+    return Object.assign(client, { [Symbol.asyncDispose]: () => client.end() });
   }
 }
 
-async function start(started: AsyncDisposableStack, videos: number): Promise<Lab> {
-  const folder = await Deno.makeTempDir({ prefix: "holdfast-bench-" });
-  started.defer(() => Deno.remove(folder, { recursive: true }));
-  const directory = join(folder, "postgres");
-  const server = await startPostgres({
-    directory,
-    port: 0,
-    adminPassword: PASSWORD,
-    logFile: join(folder, "postgres.log"),
-  });
-  started.defer(() => server.stop());
-  await prepareDatabase(server.adminUrl, { password: PASSWORD, authSchema: await authSchema() });
-  const url = `postgresql://postgres:${PASSWORD}@127.0.0.1:${server.port}/postgres`;
-  await migrate(url, join(import.meta.dirname!, "..", "supabase"));
-
-  const sql = await connect(url);
-  started.defer(() => sql.end());
-  const admin = await connect(server.adminUrl);
-  started.defer(() => admin.end());
-  await sql.query(await Deno.readTextFile(new URL("./competitors.sql", import.meta.url)));
-  await sql.query("call bench.add_videos($1)", [videos]);
-  await sql.query("call bench.add_past(10000)");
-  await admin.query("vacuum analyze");
-  await admin.query("checkpoint");
-
-  const pid = (await Deno.readTextFile(join(directory, "postmaster.pid"))).split("\n")[0]!;
-  return {
-    port: server.port,
-    url,
-    adminUrl: server.adminUrl,
-    sql,
-    admin,
-    folder,
-    cpuSeconds: () => cpuSeconds(admin, pid),
-    [Symbol.asyncDispose]: () => started.disposeAsync(),
+async function session(client: pg.Client): Promise<Session> {
+  const names = new Map<string, string>();
+  const ask = async (text: string, ...values: unknown[]) => {
+    const name = names.get(text) ?? `s${names.size}`;
+    names.set(text, name);
+    const { rows } = await client.query({ name, text, values, rowMode: "array" });
+    return rows[0]?.[0];
   };
+  return { pid: await ask("select pg_backend_pid()"), ask };
 }
 
-/** A connection whose loss is noticed by the query that needs it. */
-export async function connect(url: string, options?: string): Promise<pg.Client> {
-  const client = new pg.Client({ connectionString: url, ...(options ? { options } : {}) });
-  client.on("error", () => {});
-  await client.connect();
-  return client;
+/** The id of a video by its number, as fill.sql makes it. */
+export async function videoId({ admin }: Database, n: number): Promise<string> {
+  return (await admin.query("select id from bench.video where n = $1", [n])).rows[0].id;
 }
 
 /**
- * What the server used, its ended connections included: the kernel adds a process's time to its parent's when it
- * ends, so this waits until the connections of the measurement are gone.
+ * What the repository had at an earlier commit.
+ *
+ * @param commit Which commit.
+ * @param path Which folder of it.
+ * @param to A folder that gets `path`.
+ * @returns Whether it could be had: a clone need not know the commit.
  */
-async function cpuSeconds(admin: pg.Client, pid: string): Promise<number | null> {
-  for (let i = 0; i < 100; i++) {
-    const { rows } = await admin.query(
-      "select count(*)::int as n from pg_stat_activity where application_name = $1",
-      [APPLICATION],
-    );
-    if (rows[0].n === 0) break;
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-  // a connection leaves the view a moment before its process ends
-  await new Promise((resolve) => setTimeout(resolve, 50));
-  try {
-    const stat = await Deno.readTextFile(`/proc/${pid}/stat`);
-    const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ").map(Number);
-    // utime, stime, cutime, cstime in hundredths of a second
-    return fields.slice(11, 15).reduce((sum, ticks) => sum + ticks, 0) / 100;
-  } catch {
-    return null;
-  }
+export async function checkOut(commit: string, path: string, to: string): Promise<boolean> {
+  const command = 'git -C "$1" archive "$2" "$3" | tar -x -C "$4"';
+  await new Deno.Command("sh", {
+    args: ["-c", command, "sh", ROOT, commit, path, to],
+    stderr: "null",
+  }).output().catch(() => undefined); // no git here
+  return await Deno.stat(join(to, path)).then(() => true, () => false);
 }

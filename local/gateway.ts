@@ -1,4 +1,5 @@
 import type { Keys } from "./keys.ts";
+import { type TokenVerifier, tokenVerifier } from "./rest/verify_token.ts";
 import { StackError } from "./stack_error.ts";
 
 /** What answers behind the gateway. */
@@ -9,6 +10,8 @@ export interface Upstreams {
   auth(request: Request): Promise<Response>;
   /** The origin of an edge function; `null` while it does not answer, `undefined` when there is none of that name. */
   functionOrigin(name: string): string | null | undefined;
+  /** Whether a function wants a JWT checked before it is called, as `verify_jwt` says. */
+  verifies(name: string): boolean;
 }
 
 /** The one address of the stack. */
@@ -30,21 +33,30 @@ export interface Gateway {
  */
 export function startGateway(port: number, keys: Keys): Gateway {
   let upstreams: Upstreams | undefined;
+  const verify = tokenVerifier(keys.jwtSecret);
   const server = listen(port, async (request) => {
     const { pathname } = new URL(request.url);
     const [, service, name = ""] = /^\/(rest|auth|functions)\/v1(?:\/([^/]*)|$)/.exec(pathname) ??
       [];
+    const origin = service === "functions" ? upstreams?.functionOrigin(name) : undefined;
+    // A function answers its own preflights. For all else a browser is to come and see what is wrong.
+    if (isPreflight(request) && !origin) return preflight(request);
     if (!service) return json(404, { message: "no Route matched with those values" });
-    if (!upstreams) return withCors(unavailable("The stack is starting."));
-    if (service === "functions") return await passToFunction(request, name, upstreams);
-    if (isPreflight(request)) return preflight(request);
+    if (!upstreams) return unavailable("The stack is starting.");
+    if (service === "functions") {
+      if (origin === undefined) {
+        return json(404, { code: "NOT_FOUND", message: "Requested function was not found" });
+      }
+      const refusal = upstreams.verifies(name) && await refuse(request, await verify);
+      return refusal || await passToFunction(request, name, origin);
+    }
     const passedOn = identify(request, keys);
-    if (passedOn instanceof Response) return withCors(passedOn);
+    if (passedOn instanceof Response) return passedOn;
     try {
       return withCors(await upstreams[service as "rest" | "auth"](passedOn));
     } catch (error) {
       console.error(`${request.method} ${pathname}:`, error);
-      return withCors(json(500, { message: "An unexpected error occurred" }));
+      return json(500, { message: "An unexpected error occurred" });
     }
   });
   return {
@@ -68,18 +80,23 @@ function listen(port: number, handler: Deno.ServeHandler): Deno.HttpServer<Deno.
   }
 }
 
+/** The refusal of a caller without a valid JWT; preflights have none. */
+async function refuse(request: Request, verify: TokenVerifier): Promise<Response | undefined> {
+  if (request.method === "OPTIONS") return undefined;
+  const header = request.headers.get("authorization");
+  if (!header) return json(401, { code: 401, message: "Missing authorization header" });
+  const isValid = /^bearer /i.test(header) && !(await verify(header) instanceof Response);
+  return isValid ? undefined : json(401, { code: 401, message: "Invalid JWT" });
+}
+
 async function passToFunction(
   request: Request,
   name: string,
-  { functionOrigin }: Upstreams,
+  origin: string | null,
 ): Promise<Response> {
-  const origin = functionOrigin(name);
-  if (origin === undefined) {
-    return json(404, { code: "NOT_FOUND", message: "Requested function was not found" });
-  }
-  if (origin === null) return unavailable(`The function ${name} does not answer.`);
   const { pathname, search } = new URL(request.url);
   try {
+    if (origin === null) throw new Error("it is not served now");
     return await fetch(origin + pathname.replace("/functions/v1", "") + search, {
       method: request.method,
       headers: forwarded(request),
@@ -88,6 +105,7 @@ async function passToFunction(
       signal: request.signal, // a caller who hangs up ends the work for it
     });
   } catch {
+    if (isPreflight(request)) return preflight(request);
     return unavailable(`The function ${name} does not answer.`);
   }
 }
@@ -160,6 +178,7 @@ function unavailable(message: string): Response {
   return json(503, { message }, { "retry-after": "1" });
 }
 
+/** An answer of the gateway's own, which a page on another origin may read, too. */
 function json(status: number, body: unknown, headers: HeadersInit = {}): Response {
-  return Response.json(body, { status, headers });
+  return withCors(Response.json(body, { status, headers }));
 }

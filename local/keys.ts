@@ -1,4 +1,5 @@
 import { SignJWT } from "jose";
+import { StackError } from "./stack_error.ts";
 
 /** Everything secret that one data folder's stack is known by. */
 export interface Keys {
@@ -37,6 +38,9 @@ export async function readKeys(file: string): Promise<Keys> {
   try {
     return JSON.parse(await Deno.readTextFile(file));
   } catch (error) {
+    if (error instanceof SyntaxError) {
+      throw new StackError(`${file} is damaged. Remove it: the data stays, and the keys are new.`);
+    }
     if (!(error instanceof Deno.errors.NotFound)) throw error;
   }
   const keys = await makeKeys();

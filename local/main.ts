@@ -2,14 +2,15 @@ import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { setTimeout as delay } from "node:timers/promises";
 import { DataFolder } from "./data_folder.ts";
+import { hasProxy } from "./environment.ts";
 import { StackError } from "./stack_error.ts";
-import { startStack } from "./stack.ts";
+import { type Stack, startStack } from "./stack.ts";
 
 const HELP = `Runs Holdfast on a Supabase stack of its own, without Docker.
 
   deno task start    start the stack and stay until Ctrl-C
-    --port N         the port of the stack's one address, 0 = any free one (default 54321)
-    --db-port N      the port of the database, 0 = any free one (default 54322)
+    --port N         the port of the stack's one address, 0 = any free one (default: api.port of config.toml)
+    --db-port N      the port of the database, 0 = any free one (default: db.port of config.toml)
     --db-url URL     use this PostgreSQL (as a superuser) instead of the embedded one
     --fresh          forget all data and begin anew
   deno task status   print address and keys of the stack that runs, as NAME="value" lines
@@ -29,6 +30,7 @@ async function start(data: string, flags: Flags): Promise<void> {
   const interrupted = new Promise<void>((resolve) => {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
       Deno.addSignalListener(signal, () => {
+        if (interrupt.signal.aborted) Deno.exit(130); // whoever asks twice does not want to wait
         interrupt.abort(new StackError("Interrupted."));
         resolve();
       });
@@ -39,8 +41,8 @@ async function start(data: string, flags: Flags): Promise<void> {
     project: PROJECT,
     data,
     fresh: flags.fresh ?? false,
-    port: port(flags.port, "--port", 54321),
-    dbPort: port(flags["db-port"], "--db-port", 54322),
+    port: port(flags.port, "--port"),
+    dbPort: port(flags["db-port"], "--db-port"),
     ...(flags["db-url"] === undefined ? {} : { dbUrl: flags["db-url"] }),
     watch: true,
     signal: interrupt.signal,
@@ -56,19 +58,32 @@ Holdfast runs (started in ${seconds} s). Ctrl-C ends it.
   Secret key       ${stack.secretKey}
   Database         ${stack.dbUrl}
 
-Acquire a lock:
+Acquire a lock, and release it (a lock_id of your own makes both safe to repeat):
 
-  curl -s ${stack.url}/functions/v1/lock-acquire \\
-    -H 'apikey: ${stack.secretKey}' -H 'content-type: application/json' \\
-    -d '{"video_id":"${SEEDED_VIDEO}","database_name":"layout","lock_holder_user_id":"worker-1"}'
+${curl(stack, "lock-acquire", { ...EXAMPLE, lock_holder_user_id: "worker-1" })}
+
+${curl(stack, "lock-release", EXAMPLE)}
+
+What else there is: README.md and docs/. Every field and answer: docs/reference/http.md.
 `);
   await interrupted;
   console.log("· ending");
   await stack.stop();
 }
 
-/** From supabase/seed.sql. */
-const SEEDED_VIDEO = "00000000-0000-4000-8000-000000000101";
+/** One acquisition of a lock of the video in supabase/seed.sql. */
+const EXAMPLE = {
+  video_id: "00000000-0000-4000-8000-000000000101",
+  database_name: "layout",
+  lock_id: crypto.randomUUID(),
+};
+
+/** A command for the shell that calls a function. */
+function curl({ url, secretKey }: Stack, name: string, body: Record<string, string>): string {
+  return `  curl -s${hasProxy() ? " --noproxy '*'" : ""} ${url}/functions/v1/${name} \\
+    -H 'apikey: ${secretKey}' -H 'content-type: application/json' \\
+    -d '${JSON.stringify(body)}'`;
+}
 
 async function status(data: string): Promise<void> {
   const state = await DataFolder.state(data);
@@ -117,8 +132,8 @@ function parse(command: string, args: string[]) {
   }
 }
 
-function port(text: string | undefined, flag: string, standard: number): number {
-  if (text === undefined) return standard;
+function port(text: string | undefined, flag: string): number | "config" {
+  if (text === undefined) return "config";
   if (/^\d{1,5}$/.test(text) && Number(text) < 65536) return Number(text);
   throw new UsageError(`${flag} takes a port number from 0 to 65535, not '${text}'.`);
 }

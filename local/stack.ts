@@ -1,28 +1,30 @@
 import { createWriteStream, type WriteStream } from "node:fs";
 import { join } from "node:path";
 import { authSchema, startAuthApi } from "./auth/auth_api.ts";
-import { startDataApi } from "./rest/data_api.ts";
+import { readConfig } from "./config.ts";
 import { DataFolder } from "./data_folder.ts";
+import { isolateEnvironment } from "./environment.ts";
 import { runEdgeFunctions } from "./functions/edge_functions.ts";
 import { startGateway } from "./gateway.ts";
 import { readKeys } from "./keys.ts";
 import { migrate } from "./postgres/migrate.ts";
 import { startPostgres } from "./postgres/postgres.ts";
 import { prepareDatabase } from "./postgres/prepare_database.ts";
+import { startDataApi } from "./rest/data_api.ts";
 import { StackError } from "./stack_error.ts";
 
 /** How to start a stack. Everything has a default. */
 export interface StackOptions {
-  /** The folder that has `supabase/`; default: the checkout that this file belongs to. */
+  /** The folder that has `supabase/`, whose config.toml the stack obeys; default: the checkout that this file belongs to. */
   project?: string;
   /** The folder that keeps database, keys and logs between starts; default: a temporary one that ends with the stack. */
   data?: string;
   /** Forget what the data folder has. */
   fresh?: boolean;
-  /** The TCP port of the gateway; 0, the default, takes any free one. */
-  port?: number;
-  /** The TCP port of the embedded PostgreSQL; 0, the default, takes any free one. */
-  dbPort?: number;
+  /** The TCP port of the gateway; 0, the default, takes any free one, "config" the one of config.toml. */
+  port?: number | "config";
+  /** The same for the embedded PostgreSQL. */
+  dbPort?: number | "config";
   /** Use this PostgreSQL instead of the embedded one. Its user sets the server up, so it has to be a superuser. */
   dbUrl?: string;
   /** Serve edge functions anew when their files change; default: false. */
@@ -69,14 +71,22 @@ export interface Stack {
  * ```
  */
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
+  isolateEnvironment();
   const progress = options.onProgress ?? (() => {});
-  const proceed = () => options.signal?.throwIfAborted();
+  const { promise: givenUp, reject: giveUp } = Promise.withResolvers<never>();
+  givenUp.catch(() => {});
+  options.signal?.addEventListener("abort", () => giveUp(options.signal!.reason));
+  options.signal?.throwIfAborted();
+  /** Whatever a step waits for, giving up ends the wait; what it began ends with what was started before it. */
+  const step = <T>(work: Promise<T>): Promise<T> => Promise.race([work, givenUp]);
   const supabase = join(options.project ?? join(import.meta.dirname!, ".."), "supabase");
   if (options.fresh && options.dbUrl) {
     throw new StackError(
       "A database of your own is not emptied: leave out either --fresh or --db-url.",
     );
   }
+  const config = await readConfig(supabase);
+  const portOf = (asked: number | "config" = 0, own: number) => asked === "config" ? own : asked;
   await using started = new AsyncDisposableStack();
 
   const data = options.data ?? await Deno.makeTempDir({ prefix: "holdfast-" });
@@ -87,7 +97,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const logs = folder.file("logs");
   await Deno.mkdir(logs, { recursive: true, mode: 0o700 });
   const keys = await readKeys(folder.file("keys.json"));
-  const gateway = startGateway(options.port ?? 0, keys);
+  const gateway = startGateway(portOf(options.port, config.api.port), keys);
   started.defer(() => gateway.close());
 
   let dbUrl = options.dbUrl;
@@ -96,16 +106,17 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     progress("starting PostgreSQL");
     const postgres = await startPostgres({
       directory: folder.file("postgres"),
-      port: options.dbPort ?? 0,
+      port: portOf(options.dbPort, config.db.port),
+      majorVersion: config.db.major_version,
       adminPassword: keys.adminPassword,
       logFile: join(logs, "postgres.log"),
+      ...(options.signal ? { signal: options.signal } : {}),
       onCrash: progress,
     });
     started.defer(() => postgres.stop());
     adminUrl = postgres.adminUrl;
     dbUrl = `postgresql://postgres:postgres@127.0.0.1:${postgres.port}/postgres`;
   }
-  proceed();
 
   // A stream for each function: a write that waits for the disk would hold up the gateway, which is in this process.
   const logStreams = new Map<string, WriteStream>();
@@ -116,6 +127,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   });
   const functions = runEdgeFunctions({
     folder: join(supabase, "functions"),
+    config: config.functions,
     watch: options.watch ?? false,
     env: {
       SUPABASE_URL: gateway.url,
@@ -139,30 +151,33 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   started.defer(() => functions.stop());
 
   progress("setting up the database");
-  await prepareDatabase(adminUrl!, {
+  await step(prepareDatabase(adminUrl!, {
     password: as(dbUrl).password,
     authSchema: await authSchema(),
-  });
-  proceed();
-  await migrate(dbUrl, supabase, (file) => progress(`applying ${file}`));
-  proceed();
+  }));
+  await step(migrate(dbUrl, supabase, { ...config.db, onProgress: progress }));
 
   progress("starting Data API, Auth and functions");
-  const rest = await startDataApi({
+  const rest = await step(startDataApi({
     authenticatorUrl: as(dbUrl, "authenticator").href,
     adminUrl: adminUrl!,
     jwtSecret: keys.jwtSecret,
-  });
+    ...config.api,
+  }));
   started.defer(() => rest.close());
   const auth = startAuthApi({
     databaseUrl: as(dbUrl, "supabase_auth_admin").href,
     jwtSecret: keys.jwtSecret,
-    url: gateway.url,
+    config: config.auth,
   });
   started.defer(() => auth.close());
-  await functions.ready;
-  proceed();
-  gateway.open({ rest: rest.fetch, auth: auth.fetch, functionOrigin: functions.origin });
+  await step(functions.ready);
+  gateway.open({
+    rest: rest.fetch,
+    auth: auth.fetch,
+    functionOrigin: functions.origin,
+    verifies: (name) => config.functions[name]?.verify_jwt ?? false,
+  });
 
   const { publishableKey, secretKey, anonKey, serviceRoleKey } = keys;
   await folder.publish({ pid: Deno.pid, url: gateway.url, publishableKey, secretKey, dbUrl });

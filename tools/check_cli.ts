@@ -17,9 +17,7 @@ import { migrate } from "../local/postgres/migrate.ts";
 import { startPostgres } from "../local/postgres/postgres.ts";
 import { prepareDatabase } from "../local/postgres/prepare_database.ts";
 import { StackError } from "../local/stack_error.ts";
-
-/** The version that the configuration is written for, and that CI installs. */
-export const CLI = "supabase@3.1.0";
+import { CLI } from "./supabase_cli.ts";
 
 /** The exit code when nothing could be checked: `EX_TEMPFAIL` of sysexits.h. */
 const NOT_RUN = 75;
@@ -138,7 +136,7 @@ const CHECKS: Check[] = [
       plant: async ({ otherDatabase }) => {
         await query(
           otherDatabase,
-          "update supabase_migrations.schema_migrations set statements[1] = 'select 1'",
+          "update supabase_migrations.schema_migrations set name = 'another'",
         );
       },
       found: /schema_migrations, by the CLI/,
@@ -424,7 +422,12 @@ function assertSame(what: string, actual: string[], expected: string[]): void {
 async function records(database: string, table: string): Promise<string> {
   const rows = await query(
     database,
-    `select to_jsonb(t)::text as record from supabase_migrations.${table} t order by 1`,
+    // the CLI records a migration's statements one by one, the embedded stack all in one
+    `select (to_jsonb(t) || jsonb_build_object('statements', (
+       select regexp_replace(string_agg(s, ';'), '[\\s;]+', '', 'g')
+       from jsonb_array_elements_text(to_jsonb(t) -> 'statements') s
+     )))::text as record
+     from supabase_migrations.${table} t order by 1`,
   );
   return rows.map(({ record }) => record).join("\n");
 }

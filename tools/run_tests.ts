@@ -9,9 +9,11 @@
  * @module
  */
 import { basename, join } from "node:path";
+import { isolateEnvironment } from "../local/environment.ts";
 import { readKeys } from "../local/keys.ts";
 import { StackError } from "../local/stack_error.ts";
 import { startStack } from "../local/stack.ts";
+import { CLI } from "./supabase_cli.ts";
 
 /** What the tests need to know of a stack, and how the Supabase CLI calls it. */
 const VARIABLES = {
@@ -30,6 +32,7 @@ const ON_ANY_STACK = ["supabase/tests"];
 const ON_THE_EMBEDDED = ["local/tests"];
 
 async function main([...args]: string[]): Promise<number> {
+  isolateEnvironment();
   const supabase = args[0] === "--supabase" && args.shift() !== undefined;
   const given = environment();
   if (supabase) return await test(args, ON_ANY_STACK, given ?? await fromSupabase());
@@ -71,7 +74,7 @@ async function fromSupabase(): Promise<Environment> {
     [name, path],
   ) => ["--override-name", `${path}=${name}`]);
   const { stdout, stderr } = await new Deno.Command("npx", {
-    args: ["--yes", "supabase@3.1.0", "status", "-o", "env", ...overrides],
+    args: ["--yes", CLI, "status", "-o", "env", ...overrides],
     cwd: PROJECT,
     env: { DO_NOT_TRACK: "1" },
   }).output().catch(() => ({
@@ -132,15 +135,16 @@ async function existing(folders: string[]): Promise<string[]> {
   return folders.filter((_, i) => found[i]);
 }
 
-/** What the functions said last. */
+/** What the functions said last, which is in their logs while all is well. */
 async function showLogs(folder: string): Promise<void> {
   for await (const { name } of Deno.readDir(folder)) {
     if (name === "postgres.log") continue;
-    const lines = (await Deno.readTextFile(join(folder, name))).trimEnd().split("\n");
-    console.error(`\n--- ${basename(name, ".log")}, its last lines`);
-    console.error(lines.slice(-20).join("\n"));
+    const lines = (await Deno.readTextFile(join(folder, name))).trimEnd().split("\n").slice(-SHOWN);
+    console.error(`\n--- ${basename(name, ".log")}, its last lines\n${lines.join("\n")}`);
   }
 }
+
+const SHOWN = 10;
 
 const interrupt = new AbortController();
 let summary: string | undefined;

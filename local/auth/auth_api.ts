@@ -1,6 +1,7 @@
 import { App } from "@supabase/lite";
 // @ts-types="@types/pg"
 import pg from "pg";
+import type { Config } from "../config.ts";
 import { databaseError } from "../rest/api_error.ts";
 import { jsonTypes } from "../rest/json_types.ts";
 import { LiteConnection } from "../rest/lite_connection.ts";
@@ -11,8 +12,8 @@ export interface AuthApiOptions {
   databaseUrl: string;
   /** Signs the tokens of users (HS256). */
   jwtSecret: string;
-  /** The stack's own address. */
-  url: string;
+  /** The project's settings. */
+  config: Config["auth"];
 }
 
 /** Sign-up, sign-in and sessions. */
@@ -23,11 +24,11 @@ export interface AuthApi {
 }
 
 /**
- * Starts the Auth server of `@supabase/lite`. Whoever signs up is confirmed at once, as on the local Supabase.
+ * Starts the Auth server of `@supabase/lite`.
  *
  * @param options See {@linkcode AuthApiOptions}.
  */
-export function startAuthApi({ databaseUrl, jwtSecret, url }: AuthApiOptions): AuthApi {
+export function startAuthApi({ databaseUrl, jwtSecret, config }: AuthApiOptions): AuthApi {
   const pool = new pg.Pool({
     connectionString: databaseUrl,
     max: 5,
@@ -37,7 +38,7 @@ export function startAuthApi({ databaseUrl, jwtSecret, url }: AuthApiOptions): A
   });
   pool.on("error", () => {});
   pool.on("connect", (client) => client.on("error", () => {}));
-  const app = authApp(new LiteConnection(pool), jwtSecret, url);
+  const app = authApp(new LiteConnection(pool), { jwt_secret: jwtSecret, ...config });
   return {
     async fetch(request) {
       try {
@@ -65,11 +66,15 @@ export async function authSchema(): Promise<string> {
   };
   const connection = new LiteConnection(nowhere);
   connection.config.baseSchema = ""; // not lite's own auth.uid() and the like: the platform has Supabase's
-  await authApp(connection, "unused", "http://127.0.0.1").init();
+  await authApp(connection, { jwt_secret: "unused" }).init();
   return connection.config.baseSchema.replace(/create schema if not exists auth;/i, "");
 }
 
-function authApp(connection: LiteConnection, jwtSecret: string, url: string): App {
+function authApp(
+  connection: LiteConnection,
+  settings: { jwt_secret: string } & Partial<Config["auth"]>,
+): App {
+  const { jwt_secret, jwt_expiry, site_url, enable_signup = true, email } = settings;
   return new App({
     connection,
     api: { enabled: false },
@@ -77,9 +82,11 @@ function authApp(connection: LiteConnection, jwtSecret: string, url: string): Ap
     db: { migrations: { enabled: false } },
     auth: {
       enabled: true,
-      jwt_secret: jwtSecret,
-      site_url: url,
-      email: { enable_signup: true, enable_confirmations: false },
+      jwt_secret,
+      enable_signup,
+      email: { enable_signup, enable_confirmations: email?.enable_confirmations ?? false },
+      ...(jwt_expiry === undefined ? {} : { jwt_expiry }),
+      ...(site_url === undefined ? {} : { site_url }),
     },
   });
 }

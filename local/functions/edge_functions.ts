@@ -1,10 +1,17 @@
+import { debounce } from "@std/async/debounce";
+import { TextLineStream } from "@std/streams/text-line-stream";
 import { join, relative, sep } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
+import { pathToFileURL } from "node:url";
+import type { FunctionConfig } from "../config.ts";
+import { hasProxy, PROXY } from "../environment.ts";
 
 /** Which functions to run, and what they are told. */
 export interface EdgeFunctionsOptions {
   /** The project's `supabase/functions`. */
   folder: string;
+  /** Their blocks in config.toml, by name. */
+  config?: Record<string, FunctionConfig>;
   /** The environment variables that the platform gives to every function. */
   env: Record<string, string>;
   /** Serve a function anew when a file of it, or one that it may share, changes. */
@@ -24,16 +31,19 @@ export interface EdgeFunctions {
 
 /**
  * Runs each folder of `supabase/functions` with an `index.ts` as a process of its own, with its own `deno.json`, as
- * it is deployed. Folders that begin with `_` or `.` are no functions.
+ * it is deployed. Folders that begin with `_` or `.` are no functions, nor are those that config.toml turns off.
  *
  * @param options See {@linkcode EdgeFunctionsOptions}.
  */
 export function runEdgeFunctions(options: EdgeFunctionsOptions): EdgeFunctions {
   const running = new Map<string, EdgeFunction>();
+  let stopped = false;
   const watcher = options.watch ? watchFolder(options.folder) : undefined;
 
   async function update(affected: (name: string) => boolean): Promise<void> {
-    const names = await functionNames(options.folder);
+    const names = (await functionNames(options.folder))
+      .filter((name) => options.config?.[name]?.enabled ?? true);
+    if (stopped) return;
     const gone = [...running.keys()].filter((name) => !names.includes(name));
     for (const name of names) {
       if (!running.has(name)) running.set(name, new EdgeFunction(name, options));
@@ -49,11 +59,20 @@ export function runEdgeFunctions(options: EdgeFunctionsOptions): EdgeFunctions {
   }
 
   async function follow(watcher: Deno.FsWatcher): Promise<void> {
-    for await (const changed of batches(watcher)) {
-      const parts = changed.map((path) => relative(options.folder, path).split(sep)[0]!);
+    let changed = new Set<string>();
+    let last = Promise.resolve();
+    const soon = debounce(() => { // one save of an editor makes several events
+      const parts = [...changed];
+      changed = new Set();
       const shared = parts.some((part) => !isFunctionName(part));
-      await update((name) => shared || parts.includes(name));
+      last = last.then(() => update((name) => shared || parts.includes(name)));
+    }, 50);
+    for await (const { kind, paths } of watcher) {
+      if (kind === "access") continue;
+      for (const path of paths) changed.add(relative(options.folder, path).split(sep)[0]!);
+      soon();
     }
+    soon.clear();
   }
 
   const ready = update(() => true);
@@ -62,6 +81,7 @@ export function runEdgeFunctions(options: EdgeFunctionsOptions): EdgeFunctions {
     ready,
     origin: (name) => running.get(name)?.origin,
     async stop() {
+      stopped = true;
       watcher?.close();
       await Promise.all([...running.values()].map((fn) => fn.stop()));
     },
@@ -83,8 +103,11 @@ class EdgeFunction {
 
   /** Serves the function as it is on disk now. Until that answers, the one before does. */
   async restart(): Promise<void> {
+    const module = await this.#module();
+    if (hasProxy()) await download(module);
+    if (this.#stopped) return;
     const before = this.#process;
-    const process = this.#process = this.#spawn(await exists(join(this.#folder, "deno.json")));
+    const process = this.#process = this.#spawn(module);
     const port = await Promise.race([
       this.#listening(process),
       delay(BOOT_MS, undefined, { ref: false }),
@@ -103,23 +126,36 @@ class EdgeFunction {
     if (process) await end(process);
   }
 
-  get #folder(): string {
-    return join(this.#options.folder, this.#name);
+  /** How Deno loads the function: with the import map that config.toml names, from its file. */
+  async #module(): Promise<Module> {
+    const { folder, config } = this.#options;
+    const {
+      entrypoint = `functions/${this.#name}/index.ts`,
+      import_map = `functions/${this.#name}/deno.json`,
+    } = config?.[this.#name] ?? {};
+    const map = join(folder, "..", import_map);
+    return {
+      flags: [
+        "--quiet",
+        "--no-lock",
+        "--node-modules-dir=none",
+        await exists(map) ? `--config=${map}` : "--no-config",
+      ],
+      url: pathToFileURL(join(folder, "..", entrypoint)).href,
+    };
   }
 
-  #spawn(hasConfig: boolean): Deno.ChildProcess {
+  #spawn({ flags, url }: Module): Deno.ChildProcess {
     const args = [
       "run",
-      "--quiet",
+      ...flags,
       "--no-prompt",
-      "--no-lock",
-      "--node-modules-dir=none",
+      `--allow-read=${this.#options.folder}`, // to import it: its address is known only here
       "--allow-net",
       "--allow-env",
       "--unstable-no-legacy-abort", // a request's signal is about callers who hang up, as on the platform
-      hasConfig ? `--config=${join(this.#folder, "deno.json")}` : "--no-config",
-      `--preload=${new URL("./function_worker.ts", import.meta.url).href}`,
-      join(this.#folder, "index.ts"),
+      new URL("./function_worker.ts", import.meta.url).href,
+      url,
     ];
     return new Deno.Command(Deno.execPath(), {
       args,
@@ -136,7 +172,9 @@ class EdgeFunction {
   #listening(process: Deno.ChildProcess): Promise<number | undefined> {
     return new Promise((resolve) => {
       const pass = async (stream: ReadableStream<Uint8Array>) => {
-        for await (const line of lines(stream)) {
+        const lines: ReadableStream<string> = stream.pipeThrough(new TextDecoderStream() as Decoder)
+          .pipeThrough(new TextLineStream());
+        for await (const line of lines) {
           const [, port] = /^\0listening (\d+)$/.exec(line) ?? [];
           if (port) resolve(Number(port));
           else this.#options.onLog(this.#name, line);
@@ -155,6 +193,26 @@ class EdgeFunction {
     await delay(500);
     if (this.#process === process && !this.#stopped) await this.restart();
   }
+}
+
+interface Module {
+  flags: string[];
+  url: string;
+}
+
+type Decoder = ReadableWritablePair<string, Uint8Array>;
+
+/** Behind a proxy, what a function imports is fetched before it runs, as it is not told of the proxy itself. */
+async function download({ flags, url }: Module): Promise<void> {
+  const proxies = Object.entries(Deno.env.toObject()).filter(([name]) => PROXY.test(name));
+  await new Deno.Command(Deno.execPath(), {
+    args: ["cache", ...flags, url],
+    env: { ...denoEnv(), ...Object.fromEntries(proxies) },
+    clearEnv: true,
+    stdout: "null",
+    stderr: "null", // what is missing is told by the function itself
+    signal: AbortSignal.timeout(BOOT_MS),
+  }).output();
 }
 
 /** A first start downloads what the function imports. */
@@ -201,57 +259,14 @@ function watchFolder(folder: string): Deno.FsWatcher | undefined {
   }
 }
 
-/** The paths that changed, gathered while one save of an editor makes several events. */
-async function* batches(watcher: Deno.FsWatcher): AsyncGenerator<string[]> {
-  let paths: string[] = [];
-  let quiet = Promise.withResolvers<void>();
-  let timer: ReturnType<typeof setTimeout> | undefined;
-  const gather = async () => {
-    for await (const event of watcher) {
-      if (event.kind === "access") continue;
-      paths.push(...event.paths);
-      clearTimeout(timer);
-      timer = setTimeout(() => quiet.resolve(), 50);
-    }
-    quiet.resolve();
-    return true;
-  };
-  let closed = false;
-  gather().then(() => closed = true);
-  while (!closed) {
-    await quiet.promise;
-    const batch = paths;
-    paths = [];
-    quiet = Promise.withResolvers();
-    if (batch.length > 0) yield batch;
-  }
-}
-
-async function* lines(stream: ReadableStream<Uint8Array>): AsyncGenerator<string> {
-  let rest = "";
-  for await (
-    const text of stream.pipeThrough(
-      new TextDecoderStream() as ReadableWritablePair<string, Uint8Array>,
-    )
-  ) {
-    const parts = (rest + text).split("\n");
-    rest = parts.pop()!;
-    yield* parts;
-  }
-  if (rest) yield rest;
-}
-
 function exists(path: string): Promise<boolean> {
   return Deno.stat(path).then(() => true, () => false);
 }
 
-/** What Deno itself reads: where its cache is, how it reaches the package registry and whom it trusts there. */
+/** What Deno itself reads: where its cache is, where packages come from and whom it trusts there. */
 function denoEnv(): Record<string, string> {
   const wanted =
-    /^(PATH|HOME|XDG_CACHE_HOME|DENO_(DIR|CERT|TLS_CA_STORE)|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS)$/;
-  const network = /^(npm_config_registry|https?_proxy|no_proxy)$/i;
-  const present = Object.entries(Deno.env.toObject()).filter(([name]) =>
-    wanted.test(name) || network.test(name)
-  );
+    /^(PATH|HOME|XDG_CACHE_HOME|DENO_(DIR|CERT|TLS_CA_STORE)|SSL_CERT_(FILE|DIR)|NODE_EXTRA_CA_CERTS|npm_config_registry)$/i;
+  const present = Object.entries(Deno.env.toObject()).filter(([name]) => wanted.test(name));
   return { ...Object.fromEntries(present), NO_COLOR: "1", DENO_NO_UPDATE_CHECK: "1" };
 }

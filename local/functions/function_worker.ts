@@ -1,35 +1,34 @@
 /**
- * Runs before an edge function in its process. The platform decides where a function listens, so `Deno.serve` here
- * takes any free port and tells the parent process, whose end is also the function's end.
+ * Serves an edge function, a module that says `export default { fetch }`, in its own process: on any free port, which
+ * it tells the parent process, whose end is also the function's end. The first argument is the module.
+ *
+ * `deno serve` would take the same module, but can neither be told of the parent's end nor given `EdgeRuntime`.
  *
  * @module
  */
-
-const serve = Deno.serve;
-let server: Deno.HttpServer | undefined;
-
-Object.defineProperty(Deno, "serve", {
-  value: (...args: (Deno.ServeHandler | { handler?: Deno.ServeHandler })[]) => {
-    const handler = args.find((arg) => typeof arg === "function") ??
-      args.map((arg) => (arg as { handler?: Deno.ServeHandler }).handler).find(Boolean);
-    if (!handler) throw new TypeError("Deno.serve needs a handler");
-    server = serve({ hostname: "127.0.0.1", port: 0, onListen: announce }, handler);
-    return server;
-  },
-});
 
 // The platform's promise to let work finish after the answer was sent. Here a process lives on anyway.
 Object.defineProperty(globalThis, "EdgeRuntime", {
   value: { waitUntil: (work: Promise<unknown>) => work },
 });
 
-function announce({ port }: Deno.NetAddr): void {
-  console.log(`\0listening ${port}`);
-  endWithParent(); // not earlier: the function begins when nothing that began before it is pending
+let finish = () => Promise.resolve();
+endWithParent(); // also while the function still loads
+
+const { default: served } = await import(Deno.args[0]!);
+if (typeof served?.fetch !== "function") {
+  throw new TypeError("The module of an edge function has to say: export default { fetch }");
 }
+const server = Deno.serve({
+  hostname: "127.0.0.1",
+  port: 0,
+  onListen: ({ port }) => console.log(`\0listening ${port}`),
+}, (request, info) => served.fetch(request, info));
+
+finish = () => server.shutdown();
 
 async function endWithParent(): Promise<void> {
   for await (const _ of Deno.stdin.readable);
-  await server?.shutdown();
+  await finish();
   Deno.exit();
 }

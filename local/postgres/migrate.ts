@@ -1,61 +1,152 @@
+import { globSync } from "node:fs";
 import { join } from "node:path";
 // @ts-types="@types/pg"
 import pg from "pg";
-import { splitSql } from "./split_sql.ts";
+import type { Config } from "../config.ts";
 import { StackError } from "../stack_error.ts";
 
+/** What to apply, of which settings in config.toml. */
+export interface MigrateOptions {
+  migrations?: Config["db"]["migrations"];
+  seed?: Config["db"]["seed"];
+  /** Told about each file before it runs. */
+  onProgress?: (message: string) => void;
+}
+
 /**
- * Applies what is new in `supabase/migrations`, then `supabase/seed.sql` if it never was, and records both where the
+ * Applies what is new in `supabase/migrations`, then the seed files that never were, and records both where the
  * Supabase CLI does. Each file is one transaction of the role `postgres`: it happens wholly or not at all.
  *
  * @param dbUrl The database, as a user who is `postgres` or may become it.
  * @param supabase The project's `supabase` folder.
- * @param onApply Told about each file before it runs.
- * @throws {StackError} With file, line, column and the server's words, when a file fails. The files before it stay applied.
+ * @param options See {@linkcode MigrateOptions}; by default all migrations, and `seed.sql`.
+ * @throws {StackError} With file, line, column and the server's words, when a file fails. The files before it stay
+ *   applied. Before any is, when the folder has another past than the database.
  */
 export async function migrate(
   dbUrl: string,
   supabase: string,
-  onApply: (file: string) => void = () => {},
+  {
+    migrations = { enabled: true },
+    seed = { enabled: true, sql_paths: ["./seed.sql"] },
+    onProgress = () => {},
+  }: MigrateOptions = {},
 ): Promise<void> {
-  const client = new pg.Client({ connectionString: dbUrl });
+  const client = new pg.Client({ connectionString: dbUrl, connectionTimeoutMillis: 10_000 });
   client.on("error", () => {});
   await client.connect();
   try {
     await client.query("set role postgres");
     await client.query(HISTORY);
-    const { rows } = await client.query(
-      "select version from supabase_migrations.schema_migrations",
-    );
-    const applied = new Set(rows.map(({ version }) => version));
-
-    for (const { file, version, name } of await migrations(join(supabase, "migrations"))) {
-      if (applied.has(version)) continue;
-      onApply(file);
-      await apply(client, join(supabase, "migrations", file), (script) => ({
-        text:
-          "insert into supabase_migrations.schema_migrations (version, name, statements) values ($1, $2, $3)",
-        values: [version, name, splitSql(script)],
-      }));
-    }
-
-    const seed = join(supabase, "seed.sql");
-    const { rowCount } = await client.query(
-      "select from supabase_migrations.seed_files where path = $1",
-      [SEED],
-    );
-    if (rowCount || !await Deno.stat(seed).then(() => true, () => false)) return;
-    onApply("seed.sql");
-    await apply(client, seed, async (script) => ({
-      text: "insert into supabase_migrations.seed_files (path, hash) values ($1, $2)",
-      values: [SEED, await sha256(script)],
-    }));
+    if (migrations.enabled) await applyMigrations(client, join(supabase, "migrations"), onProgress);
+    if (seed.enabled) await applySeed(client, supabase, seed.sql_paths, onProgress);
   } finally {
     await client.end();
   }
 }
 
-const SEED = "supabase/seed.sql";
+async function applyMigrations(
+  client: pg.Client,
+  folder: string,
+  onProgress: (message: string) => void,
+): Promise<void> {
+  const { rows: applied } = await client.query<Applied>(
+    "select version, name, statements from supabase_migrations.schema_migrations order by version",
+  );
+  const files = await readMigrations(folder);
+  assertSamePast(applied, files);
+  const versions = new Set(applied.map(({ version }) => version));
+  for (const { file, path, version, name, script } of files) {
+    if (versions.has(version)) continue;
+    onProgress(`applying ${file}`);
+    await apply(client, path, script, {
+      text:
+        "insert into supabase_migrations.schema_migrations (version, name, statements) values ($1, $2, $3)",
+      values: [version, name, [script]],
+    });
+  }
+}
+
+/** A migration that a database has. The Supabase CLI records each statement of it apart, this stack all in one. */
+interface Applied {
+  version: string;
+  name: string;
+  statements: string[] | null;
+}
+
+interface Migration {
+  file: string;
+  path: string;
+  version: string;
+  name: string;
+  script: string;
+}
+
+/** An applied file that has changed, is gone or has come too late would be ignored, and what runs is not what one reads. */
+function assertSamePast(applied: Applied[], files: Migration[]): void {
+  const wayOut = "\nA change needs a migration of its own, later than all others. " +
+    "To begin anew with the files as they are, start with --fresh, which forgets all data.";
+  const byVersion = new Map(files.map((file) => [file.version, file]));
+  for (const { version, name, statements } of applied) {
+    const { path, script } = byVersion.get(version) ?? {};
+    if (path === undefined) {
+      throw new StackError(
+        `The database has the migration ${version}_${name}.sql, which is not in supabase/migrations (any more). ` +
+          `Put it back.${wayOut}`,
+      );
+    }
+    if (statements && text(statements.join(";\n")) !== text(script!)) {
+      throw new StackError(
+        `${path} was changed after it had been applied, and the database is as it was before. ` +
+          `Put the file back.${wayOut}`,
+      );
+    }
+  }
+  const last = applied.at(-1);
+  const late = files.find(({ version }) =>
+    last && version < last.version && !applied.some((one) => one.version === version)
+  );
+  if (late) {
+    throw new StackError(
+      `${late.path} has not been applied, and is older than ${last!.version}_${
+        last!.name
+      }.sql, which has. ` +
+        `Give it a later version.${wayOut}`,
+    );
+  }
+}
+
+/** A script without what the Supabase CLI leaves out of its record. */
+function text(script: string): string {
+  return script.replace(/[\s;]+/g, "");
+}
+
+async function applySeed(
+  client: pg.Client,
+  supabase: string,
+  patterns: string[],
+  onProgress: (message: string) => void,
+): Promise<void> {
+  const { rows } = await client.query<{ path: string; hash: string }>(
+    "select path, hash from supabase_migrations.seed_files",
+  );
+  const applied = new Map(rows.map(({ path, hash }) => [path, hash]));
+  for (const file of patterns.flatMap((pattern) => globSync(pattern, { cwd: supabase }).sort())) {
+    const path = `supabase/${file}`;
+    const script = await Deno.readTextFile(join(supabase, file));
+    const hash = await sha256(script);
+    if (applied.get(path) === hash) continue;
+    if (applied.has(path)) {
+      onProgress(`${path} has changed since it was applied, and stays as it was (see --fresh)`);
+      continue;
+    }
+    onProgress(`applying ${file}`);
+    await apply(client, join(supabase, file), script, {
+      text: "insert into supabase_migrations.seed_files (path, hash) values ($1, $2)",
+      values: [path, hash],
+    });
+  }
+}
 
 const HISTORY = `
   create schema if not exists supabase_migrations;
@@ -70,32 +161,28 @@ const HISTORY = `
   );
 `;
 
-async function migrations(
-  folder: string,
-): Promise<{ file: string; version: string; name: string }[]> {
-  const files: string[] = [];
-  try {
-    for await (const entry of Deno.readDir(folder)) files.push(entry.name);
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
-  return files.sort().flatMap((file) => {
+async function readMigrations(folder: string): Promise<Migration[]> {
+  const found: Migration[] = [];
+  for (const file of globSync("*.sql", { cwd: folder }).sort()) {
     const [, version, name] = file.match(/^(\d+)_(.*)\.sql$/) ?? [];
-    return version && name ? [{ file, version, name }] : [];
-  });
+    if (!version || !name) continue;
+    const path = join(folder, file);
+    found.push({ file, path, version, name, script: await Deno.readTextFile(path) });
+  }
+  return found;
 }
 
 async function apply(
   client: pg.Client,
   path: string,
-  record: (script: string) => pg.QueryConfig | Promise<pg.QueryConfig>,
+  script: string,
+  record: pg.QueryConfig,
 ): Promise<void> {
-  const script = await Deno.readTextFile(path);
   try {
     await client.query("begin");
     await client.query(script);
     await client.query("reset all"); // settings of one file are not those of the next; the role is no setting here
-    await client.query(await record(script));
+    await client.query(record);
     await client.query("commit");
   } catch (error) {
     await client.query("rollback").catch(() => {});

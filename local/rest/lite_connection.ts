@@ -76,8 +76,9 @@ export class RequestConnection extends LiteConnection {
 
   /** The driver would take an array for one of PostgreSQL's, and a string for the text of a JSON value. */
   override async onPostgrestAST(ast: Ast): Promise<Ast> {
-    const { values, from, schema = "public" } = ast = await super.onPostgrestAST(ast);
+    const { values, from } = ast = await super.onPostgrestAST(ast);
     if (!values) return ast;
+    const { schema } = this.#caller.getStore()!;
     const json = new Set(
       this.#catalog().columns
         .filter((column) =>

@@ -1,12 +1,14 @@
 import type { JWTPayload } from "jose";
 // @ts-types="@types/pg"
-import type pg from "pg";
+import pg from "pg";
 
 /** One request to the Data API, and who makes it. */
 export interface Caller {
   request: Request;
   /** The path below `/rest/v1`. */
   path: string;
+  /** The schema whose tables and functions it means. */
+  schema: string;
   claims: JWTPayload;
   role: string;
 }
@@ -19,16 +21,18 @@ export type Settings = [name: string, value: string][];
  * claims that `auth.uid()` reads), the request itself, the search path, the settings of the role.
  *
  * @param caller The request.
+ * @param extraSearchPath Where names are looked for after the schema of the request.
  * @param settings The settings of the caller's role and of what is called.
  * @returns A prepared query to run first in the request's transaction.
  */
 export function requestContext(
-  { request, path, claims, role }: Caller,
+  { request, path, schema, claims, role }: Caller,
+  extraSearchPath: string[],
   settings: Settings,
 ): pg.QueryConfig {
   const all: Settings = [
     ...settings, // before the role changes, which may not be allowed to set them
-    ["search_path", SEARCH_PATH],
+    ["search_path", [schema, ...extraSearchPath].map(pg.escapeIdentifier).join(", ")],
     ["role", role],
     ["request.jwt.claims", JSON.stringify({ ...claims, role })],
     ["request.method", request.method],
@@ -62,9 +66,6 @@ export async function readRoleSettings(client: pg.ClientBase): Promise<Map<strin
   `);
   return new Map(rows.map(({ role, settings }) => [role, settings]));
 }
-
-/** The exposed schema and the one of the extensions, as Supabase configures it. */
-const SEARCH_PATH = '"public", "extensions"';
 
 function cookies(header: string | null): Record<string, string> {
   const pairs = (header ?? "").split("; ").filter(Boolean).map((pair) => {

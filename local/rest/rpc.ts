@@ -26,21 +26,18 @@ export interface Call {
   singular: boolean;
 }
 
-/** The most rows that one answer has, as in a Supabase project that changed nothing. */
-export const MAX_ROWS = 1000;
-
 /**
  * Reads the functions that this module can call from the catalog. What needs more of PostgREST (variadic or unnamed
  * arguments, domains, media types) is left out.
  *
  * @param client A connection that sees every function.
- * @param schema The exposed schema.
+ * @param schemas The exposed schemas.
  */
 export async function readFunctions(
   client: pg.ClientBase,
-  schema: string,
+  schemas: string[],
 ): Promise<DatabaseFunction[]> {
-  const { rows } = await client.query<DatabaseFunction>(FUNCTIONS, [schema]);
+  const { rows } = await client.query<DatabaseFunction>(FUNCTIONS, [schemas]);
   return rows;
 }
 
@@ -71,7 +68,7 @@ const FUNCTIONS = `
   from pg_catalog.pg_proc p
   join pg_catalog.pg_namespace n on n.oid = p.pronamespace
   join pg_catalog.pg_type t on t.oid = p.prorettype
-  where p.prokind = 'f' and n.nspname = $1 and p.provariadic = 0 and t.typtype <> 'd'
+  where p.prokind = 'f' and n.nspname = any ($1) and p.provariadic = 0 and t.typtype <> 'd'
     and (p.prorettype <> 'record'::regtype or p.proargmodes is not null)
     and not exists (select from unnest(p.proargnames) x where x = '') and (p.pronargs = 0 or p.proargnames is not null)
 `;
@@ -105,18 +102,20 @@ export function readCall(request: Request, body: string): Call | null {
 /**
  * Finds the function that a call means.
  *
- * @param functions The functions of the exposed schema.
+ * @param functions The functions of the exposed schemas.
+ * @param schema The schema that the request means.
  * @param name The function's name.
  * @param call The call.
  * @returns The one function of that name that takes just these arguments; `null` when there is none, or more than one.
  */
 export function findFunction(
   functions: DatabaseFunction[],
+  schema: string,
   name: string,
   { given }: Call,
 ): DatabaseFunction | null {
   const [fn, ...others] = functions.filter((fn) =>
-    fn.name === name && given.every((key) =>
+    fn.schema === schema && fn.name === name && given.every((key) =>
       fn.arguments.some((argument) => argument.name === key)
     ) &&
     fn.arguments.every((argument) => !argument.required || given.includes(argument.name))
@@ -132,6 +131,7 @@ export function findFunction(
  * @param role The caller's role.
  * @param fn From {@linkcode findFunction}.
  * @param call From {@linkcode readCall}.
+ * @param maxRows The most rows that the answer has.
  * @returns The answer.
  * @throws {NotOneRow} When the caller wanted one row.
  */
@@ -140,8 +140,9 @@ export async function callFunction(
   role: string,
   fn: DatabaseFunction,
   { body, given, singular }: Call,
+  maxRows: number,
 ): Promise<Response> {
-  const text = statement(fn, given, singular);
+  const text = statement(fn, given, singular, maxRows);
   const { rows: [result] } = await client.query({
     name: await shortName(role, text),
     text,
@@ -180,7 +181,12 @@ export class NotOneRow extends Error {
   }
 }
 
-function statement(fn: DatabaseFunction, given: string[], singular: boolean): string {
+function statement(
+  fn: DatabaseFunction,
+  given: string[],
+  singular: boolean,
+  maxRows: number,
+): string {
   const used = fn.arguments.filter(({ name }) => given.includes(name));
   const columns = used.map(({ name, type }) => `${id(name)} ${type}`).join(", ");
   const values = used.map(({ name }) => `${id(name)} := pgrst_body.${id(name)}`).join(", ");
@@ -189,7 +195,7 @@ function statement(fn: DatabaseFunction, given: string[], singular: boolean): st
     ? `(select $1::json as json_data) pgrst_payload,
        lateral (select * from json_to_record(pgrst_payload.json_data) as _(${columns})) pgrst_body`
     : "";
-  const limit = fn.returnsSet ? `limit ${MAX_ROWS}` : "";
+  const limit = fn.returnsSet ? `limit ${maxRows}` : "";
   const source = fn.returnsRow
     ? `select pgrst_call.* from ${input && `${input}, lateral `}${call} pgrst_call ${limit}`
     : `select ${call} as pgrst_scalar ${input && `from ${input}`} ${limit}`;

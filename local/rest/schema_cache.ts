@@ -25,32 +25,43 @@ export async function schemaCache<T>(
   read: (client: pg.Client) => Promise<T>,
 ): Promise<SchemaCache<T>> {
   let closed = false;
-  let client = await connect();
+  let client!: pg.Client;
+  let ended!: Promise<unknown>;
+  await connect();
   let current = await read(client);
+  const following = follow();
 
-  async function connect(): Promise<pg.Client> {
-    const client = new pg.Client({ connectionString: url, types: jsonTypes });
-    client.on("error", () => {}); // told by `end` as well
-    client.on("notification", () => reload().catch(() => {}));
+  async function connect(): Promise<void> {
+    const next = new pg.Client({
+      connectionString: url,
+      connectionTimeoutMillis: 10_000,
+      application_name: "schema-cache",
+      types: jsonTypes,
+    });
+    next.on("error", () => {}); // told by `end` as well
+    next.on("notification", () => reload().catch(() => {}));
+    const end = new Promise((resolve) => next.once("end", resolve));
     try {
-      await client.connect();
-      await client.query("listen pgrst");
+      await next.connect();
+      await next.query("listen pgrst");
     } catch (error) {
-      await client.end().catch(() => {});
+      await next.end().catch(() => {});
       throw error;
     }
-    client.on("end", () => reconnect()); // only for one that had come, or each attempt would start another loop
-    return client;
+    client = next;
+    ended = end;
   }
 
-  async function reconnect(): Promise<void> {
+  /** One loop, and one connection at a time, however often and wherever it breaks. */
+  async function follow(): Promise<void> {
     while (!closed) {
+      await ended;
+      if (closed) return;
       try {
-        client = await connect();
-        if (closed) return await client.end();
+        await connect();
         await reload();
-        return;
       } catch {
+        await client.end();
         await delay(100);
       }
     }
@@ -75,6 +86,8 @@ export async function schemaCache<T>(
     async close() {
       closed = true;
       await client.end();
+      await following;
+      await client.end(); // one that had just come
     },
   };
 }

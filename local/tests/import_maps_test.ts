@@ -6,9 +6,9 @@ import { join } from "node:path";
 const PROJECT = join(import.meta.dirname!, "../..");
 const FUNCTIONS = join(PROJECT, "supabase/functions");
 
-const folders = Array.from(Deno.readDirSync(FUNCTIONS)).filter((entry) => entry.isDirectory).map((
-  { name },
-) => name);
+/** Holdfast's own; a user's functions beside them are the user's. */
+const folders = Array.from(Deno.readDirSync(FUNCTIONS), ({ name }) => name)
+  .filter((name) => /^(_shared|lock-)/.test(name));
 const functions = folders.filter((name) => !name.startsWith("_"));
 
 for (const name of functions) {

@@ -1,13 +1,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { run, start } from "./support/command.ts";
-
-/** An empty folder for a stack's data. */
-async function dataFolder(): Promise<{ path: string } & AsyncDisposable> {
-  const path = await Deno.makeTempDir({ prefix: "holdfast-data-" });
-  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
-}
+import { processesWith, run, runCurls, start } from "./support/command.ts";
+import { temporaryFolder } from "./support/project.ts";
 
 /** Whether something accepts connections at the address. */
 async function answers(url: string): Promise<boolean> {
@@ -38,8 +33,8 @@ Deno.test("--help lists every flag, and a wrong word is told with exit code 2", 
   assertStringIncludes(wrongPort.stderr, "--port");
 });
 
-Deno.test("start prints a curl that acquires a lock, status the four values, stop ends it all", async () => {
-  await using data = await dataFolder();
+Deno.test("start prints a curl that acquires a lock and one that releases it, status the four values, stop ends it all", async () => {
+  await using data = await temporaryFolder();
   const { stdout, process, end } = await start(data.path);
 
   const status = await run(["status", "--data", data.path]);
@@ -49,10 +44,9 @@ Deno.test("start prints a curl that acquires a lock, status the four values, sto
     /^SUPABASE_URL="http:\/\/127\.0\.0\.1:\d+"\nSUPABASE_PUBLISHABLE_KEY="sb_publishable_[\w-]+"\nSUPABASE_SECRET_KEY="sb_secret_[\w-]+"\nSUPABASE_DB_URL="postgresql:\/\/postgres:postgres@127\.0\.0\.1:\d+\/postgres"\n$/,
   );
 
-  const curl = stdout.slice(stdout.indexOf("curl"));
-  const { stdout: answer } = await new Deno.Command("sh", { args: ["-c", curl] }).output();
-  const { acquired, lock } = JSON.parse(new TextDecoder().decode(answer));
-  assertEquals([acquired, lock.lock_holder_user_id], [true, "worker-1"]);
+  const [acquired, released] = await runCurls(stdout);
+  assertEquals([acquired.acquired, acquired.lock.lock_holder_user_id], [true, "worker-1"]);
+  assertEquals([released.released, released.lock.lock_id], [true, acquired.lock.lock_id]);
 
   const second = await run(["start", "--data", data.path, "--port", "0", "--db-port", "0"]);
   assertEquals(second.code, 1);
@@ -72,7 +66,7 @@ Deno.test("start prints a curl that acquires a lock, status the four values, sto
 
 for (const [signal, patience] of [["SIGINT", 0], ["SIGTERM", 0], ["SIGKILL", 5_000]] as const) {
   Deno.test(`${signal} to the process that started the stack leaves nothing of it`, async () => {
-    await using data = await dataFolder();
+    await using data = await temporaryFolder();
     const { end } = await start(data.path);
     const url = value((await run(["status", "--data", data.path])).stdout, "SUPABASE_URL");
     const left = async () => [
@@ -89,14 +83,8 @@ for (const [signal, patience] of [["SIGINT", 0], ["SIGTERM", 0], ["SIGKILL", 5_0
   });
 }
 
-/** The commands, with their environment, that mention a word: PostgreSQL its folder, a function the stack's address. */
-async function processesWith(word: string): Promise<string[]> {
-  const { stdout } = await new Deno.Command("ps", { args: ["axeww", "-o", "args"] }).output();
-  return new TextDecoder().decode(stdout).split("\n").filter((line) => line.includes(word));
-}
-
 Deno.test("a port that is taken is named, with the flag that helps", async () => {
-  await using data = await dataFolder();
+  await using data = await temporaryFolder();
   using taken = Deno.listen({ hostname: "127.0.0.1", port: 0 });
   const port = String(taken.addr.port);
   const gateway = await run(["start", "--data", data.path, "--port", port, "--db-port", "0"]);
@@ -111,7 +99,7 @@ Deno.test({
   name: "root starts a checkout that only root can reach",
   ignore: Deno.uid() !== 0,
   async fn() {
-    await using data = await dataFolder(); // a temporary folder has mode 700
+    await using data = await temporaryFolder(); // a temporary folder has mode 700
     const checkout = join(data.path, "checkout");
     const original = join(import.meta.dirname!, "..", "..");
     await Deno.mkdir(checkout);
@@ -121,7 +109,7 @@ Deno.test({
       }).output();
       assert(success);
     }
-    const { end } = await start(join(checkout, ".holdfast"), [], checkout);
+    const { end } = await start(join(checkout, ".holdfast"), [], { checkout });
     assertEquals((await end("SIGTERM")).code, 0);
   },
 });

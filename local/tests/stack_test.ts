@@ -1,6 +1,9 @@
 import {
   assert,
   assertEquals,
+  assertFalse,
+  assertInstanceOf,
+  assertMatch,
   assertNotEquals,
   assertRejects,
   assertStringIncludes,
@@ -10,7 +13,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import postgres from "postgres";
 import { type Stack, type StackOptions, startStack } from "../stack.ts";
 import { StackError } from "../stack_error.ts";
-import { makeProject } from "./support/project.ts";
+import { makeProject, type Project } from "./support/project.ts";
 
 const NOTES = `
   create table public.notes (id int primary key, text text);
@@ -18,10 +21,12 @@ const NOTES = `
 `;
 
 const HELLO = (greeting: string) => `
-  Deno.serve(async (request) => {
-    const body = await request.text();
-    return Response.json({ greeting: "${greeting}", body, env: Deno.env.toObject() });
-  });
+  export default {
+    async fetch(request) {
+      const body = await request.text();
+      return Response.json({ greeting: "${greeting}", body, env: Deno.env.toObject() });
+    },
+  };
 `;
 
 /** Runs a stack for the length of a test. */
@@ -85,7 +90,7 @@ Deno.test("a second start keeps the data and the keys, and applies only the migr
       {
         version: "2",
         name: "more",
-        statements: ["-- more\nalter table public.notes add more int"],
+        statements: ["-- more\nalter table public.notes add more int;"],
       },
     ],
   );
@@ -138,6 +143,74 @@ Deno.test("a migration that fails is told with file and place, and leaves no sta
   );
 });
 
+/** Starts a stack on two migrations, and has the files changed for the next start. */
+async function restartedWith(
+  change: (project: Project) => Promise<void>,
+): Promise<string> {
+  await using project = await makeProject({
+    "migrations/1_notes.sql": NOTES,
+    "migrations/3_more.sql": "-- of the CLI's record\nselect 1;\n\nselect 2;",
+    "seed.sql": "select 'seeded'",
+  });
+  const messages: string[] = [];
+  const options: StackOptions = {
+    project: project.path,
+    data: project.data,
+    onProgress: (message) => messages.push(message),
+  };
+  const first = await startStack(options);
+  // as the Supabase CLI records it
+  await query(
+    first.dbUrl,
+    `update supabase_migrations.schema_migrations
+     set statements = array['-- of the CLI''s record\nselect 1', 'select 2'] where version = '3'`,
+  );
+  await first.stop();
+  await change(project);
+  messages.length = 0;
+  return await startStack(options).then(
+    async (stack) => (await stack.stop(), messages.join("\n")),
+    (error) => (assertInstanceOf(error, StackError), error.message),
+  );
+}
+
+Deno.test("files that are as they were applied, by this stack or by the Supabase CLI, are not applied again", async () => {
+  const message = await restartedWith(() => Promise.resolve());
+  assertFalse(message.includes("applying"), message);
+});
+
+for (
+  const [what, change, told] of [
+    [
+      "was edited",
+      ({ write }) => write("migrations/1_notes.sql", NOTES + "drop table public.notes;"),
+      /1_notes\.sql was changed after it had been applied.*Put the file back/,
+    ],
+    [
+      "was deleted",
+      ({ path }) => Deno.remove(join(path, "supabase/migrations/1_notes.sql")),
+      /1_notes\.sql, which is not in supabase\/migrations.*Put it back/,
+    ],
+    [
+      "came later than a newer one",
+      ({ write }) => write("migrations/2_between.sql", "select 1"),
+      /2_between\.sql has not been applied, and is older than 3_more\.sql.*Give it a later version/,
+    ],
+  ] as [string, (project: Project) => Promise<void>, RegExp][]
+) {
+  Deno.test(`a migration that ${what} stops the start, which says which file and what to do`, async () => {
+    const message = await restartedWith(change);
+    assertMatch(message, told);
+    assertStringIncludes(message, "--fresh");
+  });
+}
+
+Deno.test("a seed that was edited is told, and is not applied twice", async () => {
+  const message = await restartedWith(({ write }) => write("seed.sql", "select 'other'"));
+  assertStringIncludes(message, "supabase/seed.sql has changed since it was applied");
+  assertFalse(message.includes("applying"), message);
+});
+
 Deno.test("migrations run as a role that is no superuser", async () => {
   await using project = await makeProject({
     "migrations/1_file.sql": "select pg_read_file('PG_VERSION')",
@@ -148,9 +221,10 @@ Deno.test("migrations run as a role that is no superuser", async () => {
 
 Deno.test("a function gets what the platform gives, and nothing else of this process", async () => {
   await using project = await makeProject({ "functions/hello/index.ts": HELLO("hello") });
-  Deno.env.set("HOLDFAST_TEST_SECRET", "not for functions");
+  const foreign = ["HOLDFAST_TEST_SECRET", "HTTP_PROXY", "https_proxy", "ALL_PROXY", "PGPASSWORD"];
+  for (const name of foreign) Deno.env.set(name, "http://127.0.0.1:9");
   await using stack = await running({ project: project.path });
-  Deno.env.delete("HOLDFAST_TEST_SECRET");
+  for (const name of foreign) Deno.env.delete(name);
   const [status, text] = await call(stack, "/functions/v1/hello", {
     method: "POST",
     body: "streamed",
@@ -158,7 +232,7 @@ Deno.test("a function gets what the platform gives, and nothing else of this pro
   const { body, env } = JSON.parse(text);
   assertEquals([status, body], [200, "streamed"]);
   assertEquals(
-    Object.keys(env).filter((name) => /SUPABASE|HOLDFAST/.test(name)).sort(),
+    Object.keys(env).filter((name) => /SUPABASE|HOLDFAST|PROXY|^PG/i.test(name)).sort(),
     [
       "SUPABASE_ANON_KEY",
       "SUPABASE_DB_URL",

@@ -172,7 +172,7 @@ begin
     when 'FORBIDDEN' then
       raise exception using errcode = 'PT403', message = p_what,
         detail = 'The credentials are good, but do not give this right.',
-        hint = 'See docs/security.md for who may do what.';
+        hint = 'See docs/reference/authority.md for who may do what.';
     when 'VIDEO_NOT_FOUND' then
       raise exception using errcode = 'PT404', message = 'There is no such video',
         detail = 'No video with this id belongs to a tenant of the caller.',
@@ -392,9 +392,10 @@ create table public.video_database_lock_history (
   constraint video_database_lock_history_pkey primary key (video_id, database_name, lock_id)
 );
 
--- serves the policy, and a tenant's newest entries
-create index video_database_lock_history_tenant_id_ended_at_idx
-  on public.video_database_lock_history (tenant_id, ended_at);
+-- Serves the policy, also where somebody asks for one video's entries: it has both, and so another tenant's are not even
+-- read. The primary key would find them, and take the longer the more there are.
+create index video_database_lock_history_tenant_id_video_id_ended_at_idx
+  on public.video_database_lock_history (tenant_id, video_id, ended_at);
 -- serves prune_lock_history() and holdfast.lock_counts; rows come nearly in this order, so a summary of each stretch will do
 create index video_database_lock_history_ended_at_idx
   on public.video_database_lock_history using brin (ended_at) with (pages_per_range = 32, autosummarize = on);
@@ -580,23 +581,26 @@ begin
     )
     on conflict do nothing;
   end if;
-  if tg_op = 'DELETE' then
-    return old;
+  if tg_op = 'UPDATE' then
+    -- another key is another lock: it begins free, with a token of its own
+    update public.video_database_state s
+    set lock_id = null,
+      lock_holder_user_id = null,
+      lock_type = null,
+      locked_at = null,
+      last_activity_at = null,
+      lock_expires_at = null,
+      lock_ttl_seconds = null,
+      lock_database_names = null,
+      has_line = true,
+      fencing_token = greatest(old.fencing_token + 1, holdfast.clock_token(), (
+        select max(h.fencing_token) + 1
+        from public.video_database_lock_history h
+        where h.video_id = new.video_id and h.database_name = new.database_name
+      ))
+    where s.video_id = new.video_id and s.database_name = new.database_name;
   end if;
-  -- another key is another lock: it begins free, with a token of its own
-  new.lock_id := null;
-  new.lock_holder_user_id := null;
-  new.lock_type := null;
-  new.locked_at := null;
-  new.last_activity_at := null;
-  new.lock_expires_at := null;
-  new.lock_ttl_seconds := null;
-  new.lock_database_names := null;
-  new.has_line := true;
-  select greatest(old.fencing_token + 1, holdfast.clock_token(), max(h.fencing_token) + 1) into new.fencing_token
-  from public.video_database_lock_history h
-  where h.video_id = new.video_id and h.database_name = new.database_name;
-  return new;
+  return null;
 end;
 $$;
 revoke all on function holdfast.keep_what_outlives_the_row() from public, anon, authenticated, service_role;
@@ -607,8 +611,10 @@ create trigger video_database_state_keep_what_outlives_the_row
   after delete on public.video_database_state
   for each row execute function holdfast.keep_what_outlives_the_row();
 
+-- Not before the update: a table with such a trigger locks each row before it writes it, and the lock stays on the row's next
+-- version as its xmax, where acquire_lock() would take it for an open guarded write.
 create trigger video_database_state_end_lease_of_moved_row
-  before update of video_id, database_name on public.video_database_state
+  after update of video_id, database_name on public.video_database_state
   for each row
   when (old.video_id <> new.video_id or old.database_name <> new.database_name)
   execute function holdfast.keep_what_outlives_the_row();
@@ -651,9 +657,10 @@ begin
   where p.video_id = p_video_id and p.database_name = p_database_name and p.kept_until > clock_timestamp()
     and (p.lock_type = 'server' or (
       select true
-      from public.videos v
-      join holdfast.membership m on m.tenant_id = v.tenant_id
-      where v.id = p.video_id and m.user_id = p.lock_holder_user_id::uuid
+      from holdfast.membership m
+      -- not a join: that could begin with all memberships that the user has
+      where m.tenant_id = (select v.tenant_id from public.videos v where v.id = p_video_id)
+        and m.user_id = p.lock_holder_user_id::uuid
       limit 1
     ));
 end;
@@ -688,79 +695,67 @@ $$;
 revoke all on function holdfast.has_line(uuid, text) from public, anon, authenticated, service_role;
 comment on function holdfast.has_line(uuid, text) is 'Whether there is anything that has_line of the state row has to announce.';
 
--- Locks state rows in the order of their names, so that two sets that overlap wait for each other and never deadlock.
--- P11: nobody waits longer than p_until, and of several who wait for one row only one waits so long; the others give up
--- after 30 ms. PostgreSQL's own queue decides who comes next: polling would starve a holder's release.
+-- Makes state rows this transaction's own, in the order of their names, so that two sets that overlap wait for each other and
+-- never deadlock. P11: nobody waits longer than p_until, and of several who wait for one row only one waits so long; the
+-- others give up after 30 ms. PostgreSQL's own queue decides who comes next: polling would starve a holder's release.
 create function holdfast.lock_rows(p_video_id uuid, p_names text[], p_for_grant boolean, p_until timestamptz)
 returns boolean
 language plpgsql set search_path = ''
 as $$
 begin
-  -- One alone that nobody has is had without a savepoint. Its next version then has one transaction as its writer and as its
-  -- last locker, which acquire_lock() and release_lock() know for unlocked.
-  if cardinality(p_names) = 1 and holdfast.lock_row(p_video_id, p_names[1], p_for_grant, false) then
-    return true;
-  end if;
-  return holdfast.lock_rows_in_turn(p_video_id, p_names, p_for_grant, p_until);
+  return holdfast.touch_rows(p_video_id, p_names, p_for_grant, clock_timestamp() + interval '3 milliseconds')
+    or holdfast.touch_rows(p_video_id, p_names, p_for_grant, case
+      when pg_try_advisory_xact_lock(hashtext('holdfast.lock_rows'), hashtext(p_video_id::text || p_names[1])) then p_until
+      else least(p_until, clock_timestamp() + interval '30 milliseconds')
+    end);
 end;
 $$;
 revoke all on function holdfast.lock_rows(uuid, text[], boolean, timestamptz)
   from public, anon, authenticated, service_role;
 comment on function holdfast.lock_rows(uuid, text[], boolean, timestamptz) is
-  'Locks the state rows that there are, for a grant (for update) or for less (for no key update), until p_until at the latest. False: somebody else''s transaction has one of them.';
+  'Locks the state rows that there are, for a grant (which no open guarded write may share) or for less, until p_until at the latest. False: somebody else''s transaction has one of them.';
 
-create function holdfast.lock_rows_in_turn(p_video_id uuid, p_names text[], p_for_grant boolean, p_until timestamptz)
+create function holdfast.touch_rows(p_video_id uuid, p_names text[], p_for_grant boolean, p_until timestamptz)
 returns boolean
 language plpgsql set search_path = ''
 as $$
 declare
   v_name text;
+  v_shared boolean;
 begin
   for v_name in select n from unnest(p_names) n order by n collate "C" loop
-    if not holdfast.lock_row(p_video_id, v_name, p_for_grant, false) then
-      perform set_config('lock_timeout', greatest(1, case
-        when pg_try_advisory_xact_lock(hashtext('holdfast.lock_rows'), hashtext(p_video_id::text || v_name))
-          then extract(epoch from p_until - clock_timestamp()) * 1000
-        else 30
-      end)::integer::text, true);
-      perform holdfast.lock_row(p_video_id, v_name, p_for_grant, true);
+    perform set_config(
+      'lock_timeout', greatest(1, extract(epoch from p_until - clock_timestamp()) * 1000)::integer::text, true
+    );
+    v_shared := false;
+    if p_for_grant then
+      -- a live lease is being taken over: from now on no assert of its holder may begin
+      select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared
+      from public.video_database_state s
+      where s.video_id = p_video_id and s.database_name = v_name;
+    end if;
+    if v_shared is not true then
+      -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
+      -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
+      update public.video_database_state s
+      set has_line = s.has_line
+      where s.video_id = p_video_id and s.database_name = v_name
+      returning s.xmax <> '0' into v_shared;
+    end if;
+    if v_shared and p_for_grant then
+      perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;
     end if;
   end loop;
+  perform set_config('lock_timeout', '450ms', true); -- as the functions have it
   return true;
 exception when lock_not_available or deadlock_detected then
   return false;
 end;
 $$;
-revoke all on function holdfast.lock_rows_in_turn(uuid, text[], boolean, timestamptz)
+revoke all on function holdfast.touch_rows(uuid, text[], boolean, timestamptz)
   from public, anon, authenticated, service_role;
-comment on function holdfast.lock_rows_in_turn(uuid, text[], boolean, timestamptz) is
-  'The whole of lock_rows(): one row after the other, waiting for those that somebody else has.';
-
-create function holdfast.lock_row(p_video_id uuid, p_database_name text, p_for_grant boolean, p_wait boolean)
-returns boolean
-language plpgsql set search_path = ''
-as $$
-begin
-  -- a grant waits for guarded writes, which share the row; all else goes beside them
-  if p_for_grant and p_wait then
-    perform from public.video_database_state s
-    where s.video_id = p_video_id and s.database_name = p_database_name for update;
-  elsif p_for_grant then
-    perform from public.video_database_state s
-    where s.video_id = p_video_id and s.database_name = p_database_name for update skip locked;
-  elsif p_wait then
-    perform from public.video_database_state s
-    where s.video_id = p_video_id and s.database_name = p_database_name for no key update;
-  else
-    perform from public.video_database_state s
-    where s.video_id = p_video_id and s.database_name = p_database_name for no key update skip locked;
-  end if;
-  return found;
-end;
-$$;
-revoke all on function holdfast.lock_row(uuid, text, boolean, boolean) from public, anon, authenticated, service_role;
-comment on function holdfast.lock_row(uuid, text, boolean, boolean) is
-  'Locks one state row, if there is one and, unless it may wait, nobody else has it. Whether it did.';
+comment on function holdfast.touch_rows(uuid, text[], boolean, timestamptz) is
+  'One try of lock_rows(). For a grant it waits until nobody shares the rows (for update); else it goes beside guarded writes.';
 
 create function holdfast.create_rows(p_video_id uuid, p_names text[], p_until timestamptz) returns boolean
 language plpgsql set search_path = ''
@@ -780,6 +775,7 @@ begin
     for key share
     on conflict on constraint video_database_state_pkey do nothing;
   end loop;
+  perform set_config('lock_timeout', '450ms', true); -- as the functions have it
   return true;
 exception when lock_not_available or deadlock_detected then
   return false;
@@ -815,8 +811,7 @@ declare
   v_lock_id uuid;
   v_token bigint;
 begin
-  -- unlocked: nobody has it, nor had it since it was written. Whoever wrote it had it, too (a before trigger alone sees to that).
-  select s.xmin, s.xmax in ('0', s.xmin) as unlocked, s.tenant_id, s.fencing_token, s.lock_id, s.lock_holder_user_id, s.lock_type,
+  select s.xmin, s.xmax = '0' as unlocked, s.tenant_id, s.fencing_token, s.lock_id, s.lock_holder_user_id, s.lock_type,
     s.locked_at, s.last_activity_at, s.lock_expires_at, s.lock_database_names, s.has_line, s.server_version,
     s.wasabi_version, s.wasabi_synced_at, h.end_reason
   into v_seen
@@ -998,13 +993,22 @@ begin
     l."position", coalesce(l.length, 0),
     floor(extract(epoch from l.kept_until - p_now) * 1000)::bigint
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
     -- a row that is missing may have left a line and cancellations behind
-    on s.has_line is not false and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+    where s.has_line is not false and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id in (p_holder, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(s.lock_expires_at > p_now, false) as live,
       coalesce(s.lock_holder_user_id = p_holder and s.lock_type = p_type, false) as mine
@@ -1060,7 +1064,9 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := array(select n from unnest(p_database_names) n order by n collate "C");
+  -- one name is one lock, in whichever of the two fields it comes
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_lock_id constant uuid := coalesce(p_lock_id, gen_random_uuid());
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked text := 'nothing';
@@ -1082,7 +1088,7 @@ begin
     end if;
     v_now := clock_timestamp();
     v_all := array(select m from holdfast.meet(
-      p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_take_over, v_now
+      p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_take_over, v_now
     ) m);
     select m.* into v_first from unnest(v_all) m
     where m.reason is distinct from 'same' order by m.reason is null, m.reason <> 'ended', m.ord limit 1;
@@ -1100,8 +1106,9 @@ begin
     v_needs_place := p_queue_seconds > 0 and v_first."position" is null;
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      v_locked := 'nothing'; -- the row may be somebody else's
     elsif v_grantable and v_locked = 'for a grant' then
-      perform holdfast.grant_locks(p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_ttl, v_now);
+      v_now := holdfast.grant_locks(p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_ttl, v_now);
       return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
     elsif v_grantable then
       v_busy := not holdfast.lock_rows(p_video_id, v_names, true, v_until);
@@ -1113,7 +1120,7 @@ begin
       );
       v_locked := 'for a place';
     elsif v_needs_place and holdfast.queue_up(
-      p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_queue_seconds
+      p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_queue_seconds
     ) then
       null; -- look at the line, with the place in it
     else
@@ -1171,9 +1178,11 @@ comment on function holdfast.check_acquire(
 
 create function holdfast.grant_locks(
   p_video_id uuid, p_names text[], p_set text[], p_lock_id uuid, p_holder text, p_type text, p_ttl integer, p_now timestamptz
-) returns void
+) returns timestamptz
 language plpgsql set search_path = ''
 as $$
+declare
+  v_now timestamptz := p_now;
 begin
   insert into public.video_database_lock_history (
     video_id, database_name, lock_id, tenant_id, lock_holder_user_id, lock_type, lock_database_names, fencing_token,
@@ -1207,12 +1216,23 @@ begin
       where t.video_id = p_video_id and t.database_name = any (p_names)
     ))
   where s.video_id = p_video_id and s.database_name = any (p_names);
+  -- P3: the write may have waited for a lock on the whole table. The lease begins now, then, and the right is asked for again.
+  if clock_timestamp() - p_now > interval '5 milliseconds' then
+    if not holdfast.may_see(p_video_id, case when p_type = 'client' then p_holder::uuid end) then
+      perform holdfast.raise_error('VIDEO_NOT_FOUND');
+    end if;
+    v_now := clock_timestamp();
+    update public.video_database_state s
+    set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => p_ttl)
+    where s.video_id = p_video_id and s.database_name = any (p_names);
+  end if;
+  return v_now;
 end;
 $$;
 revoke all on function holdfast.grant_locks(uuid, text[], text[], uuid, text, text, integer, timestamptz)
   from public, anon, authenticated, service_role;
 comment on function holdfast.grant_locks(uuid, text[], text[], uuid, text, text, integer, timestamptz) is
-  'Gives the rows, which the caller has locked for update and judged, to one acquisition; the leases before it go into the history.';
+  'Gives the rows, which the caller has locked for a grant and judged, to one acquisition; the leases before it go into the history. Returns when the lease began.';
 
 create function holdfast.queue_up(
   p_video_id uuid, p_names text[], p_set text[], p_lock_id uuid, p_holder text, p_type text, p_queue_seconds integer
@@ -1351,7 +1371,7 @@ declare
   v_old record;
   v_now timestamptz;
 begin
-  select s.xmin, s.xmax in ('0', s.xmin) as unlocked, s.tenant_id, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at,
+  select s.xmin, s.xmax = '0' as unlocked, s.tenant_id, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at,
     s.lock_expires_at, s.lock_database_names, s.fencing_token
   into v_old
   from public.video_database_state s
@@ -1477,12 +1497,21 @@ begin
       )
     )::holdfast.holder) end
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    where c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id = coalesce(p_user::text, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(
         s.lock_id is not null and (p_lock_id is null or s.lock_id = p_lock_id)
@@ -1511,12 +1540,14 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := nullif(array(select n from unnest(p_database_names) n order by n collate "C"), '{}');
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked boolean := false;
   v_now timestamptz;
   v_all holdfast.met_release[];
   v_may_see boolean;
+  v_missing text[];
   v_ended json;
 begin
   perform holdfast.check_release(
@@ -1540,10 +1571,25 @@ begin
       perform holdfast.raise_invalid_request(array['lock_id names an acquisition of other databases']);
     end if;
 
+    v_missing := array(select m.database_name from unnest(v_all) m where m.unseen and not m.is_there);
     perform from unnest(v_all) m where m.ends or m.unseen;
     if not found then
       return holdfast.not_released(v_all, p_database_names is not null, v_may_see);
-    elsif v_locked then
+    elsif v_missing <> '{}' then
+      if not v_may_see then
+        perform holdfast.raise_error('VIDEO_NOT_FOUND');
+      end if;
+      begin
+        exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      exception when sqlstate 'PT400' then
+        -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
+        return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
+      end;
+      v_locked := false; -- the row may be somebody else's
+    elsif not v_locked then
+      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
+      v_locked := true;
+    else
       v_ended := holdfast.end_leases(
         p_video_id, array(select m.database_name from unnest(v_all) m where m.ends), p_force,
         coalesce(p_user::text, 'service_role'), v_now
@@ -1555,27 +1601,10 @@ begin
       if json_array_length(v_ended) > 0 then
         return case when p_database_names is not null then json_build_object('released', true, 'locks', v_ended)
           else json_build_object('released', true, 'lock', v_ended -> 0) end;
-      end if;
-      -- what ran out has expired, what was not seen is cancelled: look again, and say which
-      v_locked := p_lock_id is not null;
-      if not v_locked then
+      elsif p_lock_id is null then
         return json_build_object('released', false, 'reason', 'expired', 'holder', null);
       end if;
-    else
-      perform from unnest(v_all) m where m.unseen and not m.is_there;
-      if found and not v_may_see then
-        perform holdfast.raise_error('VIDEO_NOT_FOUND');
-      end if;
-      begin
-        exit when not holdfast.create_rows(
-          p_video_id, array(select m.database_name from unnest(v_all) m where m.unseen and not m.is_there), v_until
-        );
-      exception when sqlstate 'PT400' then
-        -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
-        return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
-      end;
-      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
-      v_locked := true;
+      -- what ran out has expired, what was not seen is cancelled: look again, and say which
     end if;
   end loop;
   return json_build_object('released', false, 'reason', 'busy', 'holder', case when v_may_see then v_all[1].holder end);
@@ -1759,8 +1788,7 @@ comment on function holdfast.not_released(holdfast.met_release[], boolean, boole
   'The answer to a release that ended nothing: the first one''s answer again, or the first reason in the order of the names.';
 
 -- The heartbeat. It moves the expiry of the acquisition that it names, or says how that acquisition was lost. It never inserts,
--- takes or revives. It judges the expiry after it has the row (P3): it may have waited for it, and a lease that ran out
--- meanwhile must stay lost. A guarded write, which only shares the row, does not hold it up.
+-- takes or revives. A guarded write, which only shares the row, does not hold it up.
 create function holdfast.renew_lock(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_ttl_seconds integer, p_active boolean, p_database_names text[]
 ) returns json
@@ -1772,42 +1800,54 @@ declare
   v_user constant uuid := case when not v_server then auth.uid() end;
   v_type constant text := case when v_server then 'server' else 'client' end;
   v_ttl constant integer := coalesce(p_ttl_seconds, 120);
-  v_seen public.video_database_state;
+  v_seen record;
   v_now timestamptz;
+  v_expires timestamptz;
 begin
-  select s.* into v_seen
+  select s.xmin, s.xmax = '0' as unlocked, s.tenant_id, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at,
+    s.lock_expires_at, s.lock_ttl_seconds, s.last_activity_at, s.lock_database_names, s.fencing_token, s.has_line
+  into v_seen
   from public.video_database_state s
-  where s.video_id = p_video_id and s.database_name = p_database_name and s.lock_id = p_lock_id
-    and s.lock_type = v_type and (v_server or s.lock_holder_user_id = v_user::text)
-  for no key update skip locked;
-  v_now := clock_timestamp();
+  where s.video_id = p_video_id and s.database_name = p_database_name;
   if not v_server then
     perform from holdfast.membership m where m.tenant_id = v_seen.tenant_id and m.user_id = v_user;
   end if;
-  if not found or (
-    v_seen.lock_expires_at > v_now and v_seen.lock_database_names is null and p_database_names is null
+  v_now := clock_timestamp();
+  v_expires := greatest(v_seen.lock_expires_at, v_now + make_interval(secs => v_ttl));
+  if (
+    found and v_seen.unlocked and v_seen.lock_id = p_lock_id and v_seen.lock_type = v_type
+    and (v_server or v_seen.lock_holder_user_id = v_user::text)
+    and v_seen.lock_expires_at > v_now and v_seen.lock_database_names is null and p_database_names is null
     and v_ttl between 1 and 3600
-  ) is not true then
-    return holdfast.renew_in_turn(
-      p_video_id, p_database_name, p_lock_id, v_ttl, coalesce(p_active, true), p_database_names, v_user, v_type
-    );
+  ) then
+    update public.video_database_state s
+    set lock_expires_at = v_expires,
+      lock_ttl_seconds = v_ttl,
+      last_activity_at = case when p_active is not false then v_now else s.last_activity_at end
+    where s.video_id = p_video_id and s.database_name = p_database_name and s.xmin = v_seen.xmin;
+    if found and clock_timestamp() - v_now > interval '5 milliseconds' then
+      -- P3: it has waited for the row, which is its own now. As if nothing had been written, all is judged anew.
+      update public.video_database_state s
+      set lock_expires_at = v_seen.lock_expires_at,
+        lock_ttl_seconds = v_seen.lock_ttl_seconds,
+        last_activity_at = v_seen.last_activity_at
+      where s.video_id = p_video_id and s.database_name = p_database_name;
+    elsif found then
+      return json_build_object(
+        'renewed', true,
+        'lock', row(
+          p_video_id, p_database_name, p_lock_id, v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.fencing_token,
+          v_seen.locked_at, v_expires, v_ttl
+        )::holdfast.lock,
+        'queue', json_build_object(
+          'length', case when v_seen.has_line then holdfast.line_length(p_video_id, p_database_name) else 0 end
+        ),
+        'server_time', v_now
+      );
+    end if;
   end if;
-  update public.video_database_state s
-  set lock_expires_at = greatest(s.lock_expires_at, v_now + make_interval(secs => v_ttl)),
-    lock_ttl_seconds = v_ttl,
-    last_activity_at = case when p_active is not false then v_now else s.last_activity_at end
-  where s.video_id = p_video_id and s.database_name = p_database_name
-  returning s.* into v_seen;
-  return json_build_object(
-    'renewed', true,
-    'lock', row(
-      p_video_id, p_database_name, p_lock_id, v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.fencing_token,
-      v_seen.locked_at, v_seen.lock_expires_at, v_ttl
-    )::holdfast.lock,
-    'queue', json_build_object(
-      'length', case when v_seen.has_line then holdfast.line_length(p_video_id, p_database_name) else 0 end
-    ),
-    'server_time', v_now
+  return holdfast.renew_in_turn(
+    p_video_id, p_database_name, p_lock_id, v_ttl, coalesce(p_active, true), p_database_names, v_user, v_type
   );
 end;
 $$;
@@ -1878,12 +1918,21 @@ begin
         and s.lock_holder_user_id = coalesce(p_user::text, case when f.was_mine then h.lock_holder_user_id end, '')
     )::holdfast.holder) end
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    where c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id = coalesce(p_user::text, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(
         s.lock_id = p_lock_id and s.lock_type = p_type and (p_user is null or s.lock_holder_user_id = p_user::text), false
@@ -1906,7 +1955,8 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := nullif(array(select n from unnest(p_database_names) n order by n collate "C"), '{}');
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked boolean := false;
   v_now timestamptz;
@@ -2015,6 +2065,10 @@ declare
 begin
   if v_user is null and not v_server then
     perform holdfast.raise_error('NOT_AUTHENTICATED');
+  end if;
+  if not v_server and not holdfast.may_see(p_video_id, v_user) then
+    -- before anything is locked: nobody reaches into another tenant's rows, not even to share one for a moment
+    perform holdfast.raise_lock_not_held(p_video_id, p_database_name, p_token, p_lock_id, v_user, null);
   end if;
   -- The video before the state row, as its deletion takes them. And no waiting for a lock: the caller may hold guarded rows
   -- which a deletion that has the video wants. Sleeping is no edge in the wait graph, so there is no deadlock to break.
@@ -2583,7 +2637,7 @@ Raises PT400 (a rule is broken).';
 do $$
 begin
   if not exists (select from pg_catalog.pg_available_extensions where name = 'pg_cron') then
-    raise notice 'pg_cron is not available here: release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operations.md.';
+    raise notice 'pg_cron is not available here: release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operating/watch.md.';
     return;
   end if;
   create extension if not exists pg_cron;
@@ -2591,7 +2645,7 @@ begin
   perform cron.schedule('holdfast-prune-lock-history', '17 3 * * *',
     'select public.prune_lock_history(batch_size => 100000)');
 exception when others then
-  raise notice 'pg_cron could not be used (%): release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operations.md.', sqlerrm;
+  raise notice 'pg_cron could not be used (%): release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operating/watch.md.', sqlerrm;
 end;
 $$;
 
@@ -2686,44 +2740,59 @@ $$;
 revoke all on function holdfast.present_privileges() from public, anon, authenticated, service_role;
 comment on function holdfast.present_privileges() is 'What PUBLIC and the API''s roles may do with Holdfast''s objects now, by the catalog.';
 
+create function holdfast.wrong_privileges()
+returns table (
+  object text, kind text, column_name text, grantee text, privilege text, target text, is_missing boolean
+)
+language sql stable set search_path = ''
+as $$
+  select p.object, p.kind, p.column_name, p.grantee, p.privilege, p.target, false
+  from holdfast.present_privileges() p
+  where not exists (
+    select from holdfast.wanted_privileges() w
+    where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
+      and w.column_name is not distinct from p.column_name
+  )
+  union all
+  select w.object, w.kind, w.column_name, w.grantee, w.privilege, coalesce((
+    select p.oid::regprocedure::text
+    from pg_catalog.pg_proc p
+    where w.kind = 'function' and p.pronamespace::regnamespace || '.' || p.proname = w.object
+  ), w.object), true
+  from holdfast.wanted_privileges() w
+  where not exists (
+    select from holdfast.present_privileges() p
+    where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
+      and w.column_name is not distinct from p.column_name
+  )
+$$;
+revoke all on function holdfast.wrong_privileges() from public, anon, authenticated, service_role;
+comment on function holdfast.wrong_privileges() is
+  'What the API''s roles may do with Holdfast''s objects and should not, and (is_missing) what they should and may not.';
+
 create function holdfast.repair_privileges() returns setof text
 language plpgsql set search_path = ''
 as $$
 declare
   v_wrong record;
 begin
-  for v_wrong in
-    select p.object, p.kind, p.column_name, p.grantee, p.privilege, p.target, false as is_missing
-    from holdfast.present_privileges() p
-    where not exists (
-      select from holdfast.wanted_privileges() w
-      where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
-        and w.column_name is not distinct from p.column_name
-    )
-    union all
-    select w.object, w.kind, w.column_name, w.grantee, w.privilege, coalesce((
-      select p.oid::regprocedure::text
-      from pg_catalog.pg_proc p
-      where w.kind = 'function' and p.pronamespace::regnamespace || '.' || p.proname = w.object
-    ), w.object), true
-    from holdfast.wanted_privileges() w
-    where not exists (
-      select from holdfast.present_privileges() p
-      where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
-        and w.column_name is not distinct from p.column_name
-    )
-  loop
-    execute format('%s %s%s on %s %s %s %s',
-      case when v_wrong.is_missing then 'grant' else 'revoke' end,
-      v_wrong.privilege, coalesce(format(' (%I)', v_wrong.column_name), ''),
-      case when v_wrong.kind = 'column' then 'table' else v_wrong.kind end, v_wrong.target,
-      case when v_wrong.is_missing then 'to' else 'from' end,
-      case when v_wrong.grantee = 'public' then 'public' else quote_ident(v_wrong.grantee) end
-    );
-    return next format('%s %s: %s on %s',
-      v_wrong.grantee, case when v_wrong.is_missing then 'lacked' else 'had' end, v_wrong.privilege,
-      v_wrong.object || coalesce('.' || v_wrong.column_name, '')
-    );
+  for v_pass in 1..2 loop
+    for v_wrong in select w.* from holdfast.wrong_privileges() w order by w.is_missing, w.object, w.grantee loop
+      execute format('%s %s%s on %s %s %s %s',
+        case when v_wrong.is_missing then 'grant' else 'revoke' end,
+        v_wrong.privilege, coalesce(' (' || quote_ident(v_wrong.column_name) || ')', ''),
+        case when v_wrong.kind = 'column' then 'table' else v_wrong.kind end, v_wrong.target,
+        case when v_wrong.is_missing then 'to' else 'from' end,
+        case when v_wrong.grantee = 'public' then 'public' else quote_ident(v_wrong.grantee) end
+      );
+      -- to revoke a right on a table revokes it on the columns, too: the second pass gives those back, and was not asked for
+      if v_pass = 1 then
+        return next format('%s %s: %s on %s',
+          v_wrong.grantee, case when v_wrong.is_missing then 'lacked' else 'had' end, v_wrong.privilege,
+          v_wrong.object || coalesce('.' || v_wrong.column_name, '')
+        );
+      end if;
+    end loop;
   end loop;
 end;
 $$;

@@ -13,7 +13,7 @@ begin
     when 'FORBIDDEN' then
       raise exception using errcode = 'PT403', message = p_what,
         detail = 'The credentials are good, but do not give this right.',
-        hint = 'See docs/security.md for who may do what.';
+        hint = 'See docs/reference/authority.md for who may do what.';
     when 'VIDEO_NOT_FOUND' then
       raise exception using errcode = 'PT404', message = 'There is no such video',
         detail = 'No video with this id belongs to a tenant of the caller.',

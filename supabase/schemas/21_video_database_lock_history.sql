@@ -18,9 +18,10 @@ create table public.video_database_lock_history (
   constraint video_database_lock_history_pkey primary key (video_id, database_name, lock_id)
 );
 
--- serves the policy, and a tenant's newest entries
-create index video_database_lock_history_tenant_id_ended_at_idx
-  on public.video_database_lock_history (tenant_id, ended_at);
+-- Serves the policy, also where somebody asks for one video's entries: it has both, and so another tenant's are not even
+-- read. The primary key would find them, and take the longer the more there are.
+create index video_database_lock_history_tenant_id_video_id_ended_at_idx
+  on public.video_database_lock_history (tenant_id, video_id, ended_at);
 -- serves prune_lock_history() and holdfast.lock_counts; rows come nearly in this order, so a summary of each stretch will do
 create index video_database_lock_history_ended_at_idx
   on public.video_database_lock_history using brin (ended_at) with (pages_per_range = 32, autosummarize = on);

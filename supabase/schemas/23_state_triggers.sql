@@ -83,23 +83,26 @@ begin
     )
     on conflict do nothing;
   end if;
-  if tg_op = 'DELETE' then
-    return old;
+  if tg_op = 'UPDATE' then
+    -- another key is another lock: it begins free, with a token of its own
+    update public.video_database_state s
+    set lock_id = null,
+      lock_holder_user_id = null,
+      lock_type = null,
+      locked_at = null,
+      last_activity_at = null,
+      lock_expires_at = null,
+      lock_ttl_seconds = null,
+      lock_database_names = null,
+      has_line = true,
+      fencing_token = greatest(old.fencing_token + 1, holdfast.clock_token(), (
+        select max(h.fencing_token) + 1
+        from public.video_database_lock_history h
+        where h.video_id = new.video_id and h.database_name = new.database_name
+      ))
+    where s.video_id = new.video_id and s.database_name = new.database_name;
   end if;
-  -- another key is another lock: it begins free, with a token of its own
-  new.lock_id := null;
-  new.lock_holder_user_id := null;
-  new.lock_type := null;
-  new.locked_at := null;
-  new.last_activity_at := null;
-  new.lock_expires_at := null;
-  new.lock_ttl_seconds := null;
-  new.lock_database_names := null;
-  new.has_line := true;
-  select greatest(old.fencing_token + 1, holdfast.clock_token(), max(h.fencing_token) + 1) into new.fencing_token
-  from public.video_database_lock_history h
-  where h.video_id = new.video_id and h.database_name = new.database_name;
-  return new;
+  return null;
 end;
 $$;
 revoke all on function holdfast.keep_what_outlives_the_row() from public, anon, authenticated, service_role;
@@ -110,8 +113,10 @@ create trigger video_database_state_keep_what_outlives_the_row
   after delete on public.video_database_state
   for each row execute function holdfast.keep_what_outlives_the_row();
 
+-- Not before the update: a table with such a trigger locks each row before it writes it, and the lock stays on the row's next
+-- version as its xmax, where acquire_lock() would take it for an open guarded write.
 create trigger video_database_state_end_lease_of_moved_row
-  before update of video_id, database_name on public.video_database_state
+  after update of video_id, database_name on public.video_database_state
   for each row
   when (old.video_id <> new.video_id or old.database_name <> new.database_name)
   execute function holdfast.keep_what_outlives_the_row();

@@ -15,9 +15,10 @@ begin
   where p.video_id = p_video_id and p.database_name = p_database_name and p.kept_until > clock_timestamp()
     and (p.lock_type = 'server' or (
       select true
-      from public.videos v
-      join holdfast.membership m on m.tenant_id = v.tenant_id
-      where v.id = p.video_id and m.user_id = p.lock_holder_user_id::uuid
+      from holdfast.membership m
+      -- not a join: that could begin with all memberships that the user has
+      where m.tenant_id = (select v.tenant_id from public.videos v where v.id = p_video_id)
+        and m.user_id = p.lock_holder_user_id::uuid
       limit 1
     ));
 end;

@@ -1,76 +1,64 @@
--- Locks state rows in the order of their names, so that two sets that overlap wait for each other and never deadlock.
--- P11: nobody waits longer than p_until, and of several who wait for one row only one waits so long; the others give up
--- after 30 ms. PostgreSQL's own queue decides who comes next: polling would starve a holder's release.
+-- Makes state rows this transaction's own, in the order of their names, so that two sets that overlap wait for each other and
+-- never deadlock. P11: nobody waits longer than p_until, and of several who wait for one row only one waits so long; the
+-- others give up after 30 ms. PostgreSQL's own queue decides who comes next: polling would starve a holder's release.
 create function holdfast.lock_rows(p_video_id uuid, p_names text[], p_for_grant boolean, p_until timestamptz)
 returns boolean
 language plpgsql set search_path = ''
 as $$
 begin
-  -- One alone that nobody has is had without a savepoint. Its next version then has one transaction as its writer and as its
-  -- last locker, which acquire_lock() and release_lock() know for unlocked.
-  if cardinality(p_names) = 1 and holdfast.lock_row(p_video_id, p_names[1], p_for_grant, false) then
-    return true;
-  end if;
-  return holdfast.lock_rows_in_turn(p_video_id, p_names, p_for_grant, p_until);
+  return holdfast.touch_rows(p_video_id, p_names, p_for_grant, clock_timestamp() + interval '3 milliseconds')
+    or holdfast.touch_rows(p_video_id, p_names, p_for_grant, case
+      when pg_try_advisory_xact_lock(hashtext('holdfast.lock_rows'), hashtext(p_video_id::text || p_names[1])) then p_until
+      else least(p_until, clock_timestamp() + interval '30 milliseconds')
+    end);
 end;
 $$;
 revoke all on function holdfast.lock_rows(uuid, text[], boolean, timestamptz)
   from public, anon, authenticated, service_role;
 comment on function holdfast.lock_rows(uuid, text[], boolean, timestamptz) is
-  'Locks the state rows that there are, for a grant (for update) or for less (for no key update), until p_until at the latest. False: somebody else''s transaction has one of them.';
+  'Locks the state rows that there are, for a grant (which no open guarded write may share) or for less, until p_until at the latest. False: somebody else''s transaction has one of them.';
 
-create function holdfast.lock_rows_in_turn(p_video_id uuid, p_names text[], p_for_grant boolean, p_until timestamptz)
+create function holdfast.touch_rows(p_video_id uuid, p_names text[], p_for_grant boolean, p_until timestamptz)
 returns boolean
 language plpgsql set search_path = ''
 as $$
 declare
   v_name text;
+  v_shared boolean;
 begin
   for v_name in select n from unnest(p_names) n order by n collate "C" loop
-    if not holdfast.lock_row(p_video_id, v_name, p_for_grant, false) then
-      perform set_config('lock_timeout', greatest(1, case
-        when pg_try_advisory_xact_lock(hashtext('holdfast.lock_rows'), hashtext(p_video_id::text || v_name))
-          then extract(epoch from p_until - clock_timestamp()) * 1000
-        else 30
-      end)::integer::text, true);
-      perform holdfast.lock_row(p_video_id, v_name, p_for_grant, true);
+    perform set_config(
+      'lock_timeout', greatest(1, extract(epoch from p_until - clock_timestamp()) * 1000)::integer::text, true
+    );
+    v_shared := false;
+    if p_for_grant then
+      -- a live lease is being taken over: from now on no assert of its holder may begin
+      select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared
+      from public.video_database_state s
+      where s.video_id = p_video_id and s.database_name = v_name;
+    end if;
+    if v_shared is not true then
+      -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
+      -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
+      update public.video_database_state s
+      set has_line = s.has_line
+      where s.video_id = p_video_id and s.database_name = v_name
+      returning s.xmax <> '0' into v_shared;
+    end if;
+    if v_shared and p_for_grant then
+      perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;
     end if;
   end loop;
+  perform set_config('lock_timeout', '450ms', true); -- as the functions have it
   return true;
 exception when lock_not_available or deadlock_detected then
   return false;
 end;
 $$;
-revoke all on function holdfast.lock_rows_in_turn(uuid, text[], boolean, timestamptz)
+revoke all on function holdfast.touch_rows(uuid, text[], boolean, timestamptz)
   from public, anon, authenticated, service_role;
-comment on function holdfast.lock_rows_in_turn(uuid, text[], boolean, timestamptz) is
-  'The whole of lock_rows(): one row after the other, waiting for those that somebody else has.';
-
-create function holdfast.lock_row(p_video_id uuid, p_database_name text, p_for_grant boolean, p_wait boolean)
-returns boolean
-language plpgsql set search_path = ''
-as $$
-begin
-  -- a grant waits for guarded writes, which share the row; all else goes beside them
-  if p_for_grant and p_wait then
-    perform from public.video_database_state s
-    where s.video_id = p_video_id and s.database_name = p_database_name for update;
-  elsif p_for_grant then
-    perform from public.video_database_state s
-    where s.video_id = p_video_id and s.database_name = p_database_name for update skip locked;
-  elsif p_wait then
-    perform from public.video_database_state s
-    where s.video_id = p_video_id and s.database_name = p_database_name for no key update;
-  else
-    perform from public.video_database_state s
-    where s.video_id = p_video_id and s.database_name = p_database_name for no key update skip locked;
-  end if;
-  return found;
-end;
-$$;
-revoke all on function holdfast.lock_row(uuid, text, boolean, boolean) from public, anon, authenticated, service_role;
-comment on function holdfast.lock_row(uuid, text, boolean, boolean) is
-  'Locks one state row, if there is one and, unless it may wait, nobody else has it. Whether it did.';
+comment on function holdfast.touch_rows(uuid, text[], boolean, timestamptz) is
+  'One try of lock_rows(). For a grant it waits until nobody shares the rows (for update); else it goes beside guarded writes.';
 
 create function holdfast.create_rows(p_video_id uuid, p_names text[], p_until timestamptz) returns boolean
 language plpgsql set search_path = ''
@@ -90,6 +78,7 @@ begin
     for key share
     on conflict on constraint video_database_state_pkey do nothing;
   end loop;
+  perform set_config('lock_timeout', '450ms', true); -- as the functions have it
   return true;
 exception when lock_not_available or deadlock_detected then
   return false;

@@ -24,8 +24,7 @@ declare
   v_lock_id uuid;
   v_token bigint;
 begin
-  -- unlocked: nobody has it, nor had it since it was written. Whoever wrote it had it, too (a before trigger alone sees to that).
-  select s.xmin, s.xmax in ('0', s.xmin) as unlocked, s.tenant_id, s.fencing_token, s.lock_id, s.lock_holder_user_id, s.lock_type,
+  select s.xmin, s.xmax = '0' as unlocked, s.tenant_id, s.fencing_token, s.lock_id, s.lock_holder_user_id, s.lock_type,
     s.locked_at, s.last_activity_at, s.lock_expires_at, s.lock_database_names, s.has_line, s.server_version,
     s.wasabi_version, s.wasabi_synced_at, h.end_reason
   into v_seen

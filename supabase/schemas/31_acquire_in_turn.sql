@@ -45,13 +45,22 @@ begin
     l."position", coalesce(l.length, 0),
     floor(extract(epoch from l.kept_until - p_now) * 1000)::bigint
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
     -- a row that is missing may have left a line and cancellations behind
-    on s.has_line is not false and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+    where s.has_line is not false and c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id in (p_holder, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(s.lock_expires_at > p_now, false) as live,
       coalesce(s.lock_holder_user_id = p_holder and s.lock_type = p_type, false) as mine
@@ -107,7 +116,9 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := array(select n from unnest(p_database_names) n order by n collate "C");
+  -- one name is one lock, in whichever of the two fields it comes
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_lock_id constant uuid := coalesce(p_lock_id, gen_random_uuid());
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked text := 'nothing';
@@ -129,7 +140,7 @@ begin
     end if;
     v_now := clock_timestamp();
     v_all := array(select m from holdfast.meet(
-      p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_take_over, v_now
+      p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_take_over, v_now
     ) m);
     select m.* into v_first from unnest(v_all) m
     where m.reason is distinct from 'same' order by m.reason is null, m.reason <> 'ended', m.ord limit 1;
@@ -147,8 +158,9 @@ begin
     v_needs_place := p_queue_seconds > 0 and v_first."position" is null;
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      v_locked := 'nothing'; -- the row may be somebody else's
     elsif v_grantable and v_locked = 'for a grant' then
-      perform holdfast.grant_locks(p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_ttl, v_now);
+      v_now := holdfast.grant_locks(p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_ttl, v_now);
       return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
     elsif v_grantable then
       v_busy := not holdfast.lock_rows(p_video_id, v_names, true, v_until);
@@ -160,7 +172,7 @@ begin
       );
       v_locked := 'for a place';
     elsif v_needs_place and holdfast.queue_up(
-      p_video_id, v_names, nullif(v_set, '{}'), v_lock_id, p_holder, p_type, p_queue_seconds
+      p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_queue_seconds
     ) then
       null; -- look at the line, with the place in it
     else

@@ -14,7 +14,7 @@ declare
   v_old record;
   v_now timestamptz;
 begin
-  select s.xmin, s.xmax in ('0', s.xmin) as unlocked, s.tenant_id, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at,
+  select s.xmin, s.xmax = '0' as unlocked, s.tenant_id, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at,
     s.lock_expires_at, s.lock_database_names, s.fencing_token
   into v_old
   from public.video_database_state s

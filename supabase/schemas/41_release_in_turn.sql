@@ -43,12 +43,21 @@ begin
       )
     )::holdfast.holder) end
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    where c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id = coalesce(p_user::text, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(
         s.lock_id is not null and (p_lock_id is null or s.lock_id = p_lock_id)
@@ -77,12 +86,14 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := nullif(array(select n from unnest(p_database_names) n order by n collate "C"), '{}');
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked boolean := false;
   v_now timestamptz;
   v_all holdfast.met_release[];
   v_may_see boolean;
+  v_missing text[];
   v_ended json;
 begin
   perform holdfast.check_release(
@@ -106,10 +117,25 @@ begin
       perform holdfast.raise_invalid_request(array['lock_id names an acquisition of other databases']);
     end if;
 
+    v_missing := array(select m.database_name from unnest(v_all) m where m.unseen and not m.is_there);
     perform from unnest(v_all) m where m.ends or m.unseen;
     if not found then
       return holdfast.not_released(v_all, p_database_names is not null, v_may_see);
-    elsif v_locked then
+    elsif v_missing <> '{}' then
+      if not v_may_see then
+        perform holdfast.raise_error('VIDEO_NOT_FOUND');
+      end if;
+      begin
+        exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
+      exception when sqlstate 'PT400' then
+        -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
+        return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
+      end;
+      v_locked := false; -- the row may be somebody else's
+    elsif not v_locked then
+      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
+      v_locked := true;
+    else
       v_ended := holdfast.end_leases(
         p_video_id, array(select m.database_name from unnest(v_all) m where m.ends), p_force,
         coalesce(p_user::text, 'service_role'), v_now
@@ -121,27 +147,10 @@ begin
       if json_array_length(v_ended) > 0 then
         return case when p_database_names is not null then json_build_object('released', true, 'locks', v_ended)
           else json_build_object('released', true, 'lock', v_ended -> 0) end;
-      end if;
-      -- what ran out has expired, what was not seen is cancelled: look again, and say which
-      v_locked := p_lock_id is not null;
-      if not v_locked then
+      elsif p_lock_id is null then
         return json_build_object('released', false, 'reason', 'expired', 'holder', null);
       end if;
-    else
-      perform from unnest(v_all) m where m.unseen and not m.is_there;
-      if found and not v_may_see then
-        perform holdfast.raise_error('VIDEO_NOT_FOUND');
-      end if;
-      begin
-        exit when not holdfast.create_rows(
-          p_video_id, array(select m.database_name from unnest(v_all) m where m.unseen and not m.is_there), v_until
-        );
-      exception when sqlstate 'PT400' then
-        -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
-        return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
-      end;
-      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
-      v_locked := true;
+      -- what ran out has expired, what was not seen is cancelled: look again, and say which
     end if;
   end loop;
   return json_build_object('released', false, 'reason', 'busy', 'holder', case when v_may_see then v_all[1].holder end);

@@ -1,6 +1,5 @@
 -- The heartbeat. It moves the expiry of the acquisition that it names, or says how that acquisition was lost. It never inserts,
--- takes or revives. It judges the expiry after it has the row (P3): it may have waited for it, and a lease that ran out
--- meanwhile must stay lost. A guarded write, which only shares the row, does not hold it up.
+-- takes or revives. A guarded write, which only shares the row, does not hold it up.
 create function holdfast.renew_lock(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_ttl_seconds integer, p_active boolean, p_database_names text[]
 ) returns json
@@ -12,42 +11,54 @@ declare
   v_user constant uuid := case when not v_server then auth.uid() end;
   v_type constant text := case when v_server then 'server' else 'client' end;
   v_ttl constant integer := coalesce(p_ttl_seconds, 120);
-  v_seen public.video_database_state;
+  v_seen record;
   v_now timestamptz;
+  v_expires timestamptz;
 begin
-  select s.* into v_seen
+  select s.xmin, s.xmax = '0' as unlocked, s.tenant_id, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at,
+    s.lock_expires_at, s.lock_ttl_seconds, s.last_activity_at, s.lock_database_names, s.fencing_token, s.has_line
+  into v_seen
   from public.video_database_state s
-  where s.video_id = p_video_id and s.database_name = p_database_name and s.lock_id = p_lock_id
-    and s.lock_type = v_type and (v_server or s.lock_holder_user_id = v_user::text)
-  for no key update skip locked;
-  v_now := clock_timestamp();
+  where s.video_id = p_video_id and s.database_name = p_database_name;
   if not v_server then
     perform from holdfast.membership m where m.tenant_id = v_seen.tenant_id and m.user_id = v_user;
   end if;
-  if not found or (
-    v_seen.lock_expires_at > v_now and v_seen.lock_database_names is null and p_database_names is null
+  v_now := clock_timestamp();
+  v_expires := greatest(v_seen.lock_expires_at, v_now + make_interval(secs => v_ttl));
+  if (
+    found and v_seen.unlocked and v_seen.lock_id = p_lock_id and v_seen.lock_type = v_type
+    and (v_server or v_seen.lock_holder_user_id = v_user::text)
+    and v_seen.lock_expires_at > v_now and v_seen.lock_database_names is null and p_database_names is null
     and v_ttl between 1 and 3600
-  ) is not true then
-    return holdfast.renew_in_turn(
-      p_video_id, p_database_name, p_lock_id, v_ttl, coalesce(p_active, true), p_database_names, v_user, v_type
-    );
+  ) then
+    update public.video_database_state s
+    set lock_expires_at = v_expires,
+      lock_ttl_seconds = v_ttl,
+      last_activity_at = case when p_active is not false then v_now else s.last_activity_at end
+    where s.video_id = p_video_id and s.database_name = p_database_name and s.xmin = v_seen.xmin;
+    if found and clock_timestamp() - v_now > interval '5 milliseconds' then
+      -- P3: it has waited for the row, which is its own now. As if nothing had been written, all is judged anew.
+      update public.video_database_state s
+      set lock_expires_at = v_seen.lock_expires_at,
+        lock_ttl_seconds = v_seen.lock_ttl_seconds,
+        last_activity_at = v_seen.last_activity_at
+      where s.video_id = p_video_id and s.database_name = p_database_name;
+    elsif found then
+      return json_build_object(
+        'renewed', true,
+        'lock', row(
+          p_video_id, p_database_name, p_lock_id, v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.fencing_token,
+          v_seen.locked_at, v_expires, v_ttl
+        )::holdfast.lock,
+        'queue', json_build_object(
+          'length', case when v_seen.has_line then holdfast.line_length(p_video_id, p_database_name) else 0 end
+        ),
+        'server_time', v_now
+      );
+    end if;
   end if;
-  update public.video_database_state s
-  set lock_expires_at = greatest(s.lock_expires_at, v_now + make_interval(secs => v_ttl)),
-    lock_ttl_seconds = v_ttl,
-    last_activity_at = case when p_active is not false then v_now else s.last_activity_at end
-  where s.video_id = p_video_id and s.database_name = p_database_name
-  returning s.* into v_seen;
-  return json_build_object(
-    'renewed', true,
-    'lock', row(
-      p_video_id, p_database_name, p_lock_id, v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.fencing_token,
-      v_seen.locked_at, v_seen.lock_expires_at, v_ttl
-    )::holdfast.lock,
-    'queue', json_build_object(
-      'length', case when v_seen.has_line then holdfast.line_length(p_video_id, p_database_name) else 0 end
-    ),
-    'server_time', v_now
+  return holdfast.renew_in_turn(
+    p_video_id, p_database_name, p_lock_id, v_ttl, coalesce(p_active, true), p_database_names, v_user, v_type
   );
 end;
 $$;

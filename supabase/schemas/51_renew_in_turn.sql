@@ -33,12 +33,21 @@ begin
         and s.lock_holder_user_id = coalesce(p_user::text, case when f.was_mine then h.lock_holder_user_id end, '')
     )::holdfast.holder) end
   from unnest(p_names) with ordinality n (name, ord)
-  left join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-  left join public.video_database_lock_history h
-    on h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
-  left join holdfast.cancellation c
-    on c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
+  -- limit 1, so that each is looked up by its whole key: a plan for all names at once may read all that the video has
+  left join lateral (
+    select * from public.video_database_state s where s.video_id = p_video_id and s.database_name = n.name limit 1
+  ) s on true
+  left join lateral (
+    select * from public.video_database_lock_history h
+    where h.video_id = p_video_id and h.database_name = n.name and h.lock_id = p_lock_id
+    limit 1
+  ) h on true
+  left join lateral (
+    select * from holdfast.cancellation c
+    where c.video_id = p_video_id and c.database_name = n.name and c.lock_id = p_lock_id
       and c.lock_type = p_type and c.lock_holder_user_id = coalesce(p_user::text, '')
+    limit 1
+  ) c on true
   cross join lateral (
     select coalesce(
         s.lock_id = p_lock_id and s.lock_type = p_type and (p_user is null or s.lock_holder_user_id = p_user::text), false
@@ -61,7 +70,8 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  v_set constant text[] := nullif(array(select n from unnest(p_database_names) n order by n collate "C"), '{}');
+  v_set constant text[] := case when cardinality(p_database_names) > 1
+    then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_until constant timestamptz := clock_timestamp() + interval '450 milliseconds';
   v_locked boolean := false;
   v_now timestamptz;

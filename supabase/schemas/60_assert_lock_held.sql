@@ -16,6 +16,10 @@ begin
   if v_user is null and not v_server then
     perform holdfast.raise_error('NOT_AUTHENTICATED');
   end if;
+  if not v_server and not holdfast.may_see(p_video_id, v_user) then
+    -- before anything is locked: nobody reaches into another tenant's rows, not even to share one for a moment
+    perform holdfast.raise_lock_not_held(p_video_id, p_database_name, p_token, p_lock_id, v_user, null);
+  end if;
   -- The video before the state row, as its deletion takes them. And no waiting for a lock: the caller may hold guarded rows
   -- which a deletion that has the video wants. Sleeping is no edge in the wait graph, so there is no deadlock to break.
   for v_try in 0..6 loop

@@ -3,7 +3,7 @@
 do $$
 begin
   if not exists (select from pg_catalog.pg_available_extensions where name = 'pg_cron') then
-    raise notice 'pg_cron is not available here: release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operations.md.';
+    raise notice 'pg_cron is not available here: release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operating/watch.md.';
     return;
   end if;
   create extension if not exists pg_cron;
@@ -11,6 +11,6 @@ begin
   perform cron.schedule('holdfast-prune-lock-history', '17 3 * * *',
     'select public.prune_lock_history(batch_size => 100000)');
 exception when others then
-  raise notice 'pg_cron could not be used (%): release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operations.md.', sqlerrm;
+  raise notice 'pg_cron could not be used (%): release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operating/watch.md.', sqlerrm;
 end;
 $$;

@@ -89,44 +89,59 @@ $$;
 revoke all on function holdfast.present_privileges() from public, anon, authenticated, service_role;
 comment on function holdfast.present_privileges() is 'What PUBLIC and the API''s roles may do with Holdfast''s objects now, by the catalog.';
 
+create function holdfast.wrong_privileges()
+returns table (
+  object text, kind text, column_name text, grantee text, privilege text, target text, is_missing boolean
+)
+language sql stable set search_path = ''
+as $$
+  select p.object, p.kind, p.column_name, p.grantee, p.privilege, p.target, false
+  from holdfast.present_privileges() p
+  where not exists (
+    select from holdfast.wanted_privileges() w
+    where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
+      and w.column_name is not distinct from p.column_name
+  )
+  union all
+  select w.object, w.kind, w.column_name, w.grantee, w.privilege, coalesce((
+    select p.oid::regprocedure::text
+    from pg_catalog.pg_proc p
+    where w.kind = 'function' and p.pronamespace::regnamespace || '.' || p.proname = w.object
+  ), w.object), true
+  from holdfast.wanted_privileges() w
+  where not exists (
+    select from holdfast.present_privileges() p
+    where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
+      and w.column_name is not distinct from p.column_name
+  )
+$$;
+revoke all on function holdfast.wrong_privileges() from public, anon, authenticated, service_role;
+comment on function holdfast.wrong_privileges() is
+  'What the API''s roles may do with Holdfast''s objects and should not, and (is_missing) what they should and may not.';
+
 create function holdfast.repair_privileges() returns setof text
 language plpgsql set search_path = ''
 as $$
 declare
   v_wrong record;
 begin
-  for v_wrong in
-    select p.object, p.kind, p.column_name, p.grantee, p.privilege, p.target, false as is_missing
-    from holdfast.present_privileges() p
-    where not exists (
-      select from holdfast.wanted_privileges() w
-      where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
-        and w.column_name is not distinct from p.column_name
-    )
-    union all
-    select w.object, w.kind, w.column_name, w.grantee, w.privilege, coalesce((
-      select p.oid::regprocedure::text
-      from pg_catalog.pg_proc p
-      where w.kind = 'function' and p.pronamespace::regnamespace || '.' || p.proname = w.object
-    ), w.object), true
-    from holdfast.wanted_privileges() w
-    where not exists (
-      select from holdfast.present_privileges() p
-      where (w.object, w.kind, w.grantee, w.privilege) = (p.object, p.kind, p.grantee, p.privilege)
-        and w.column_name is not distinct from p.column_name
-    )
-  loop
-    execute format('%s %s%s on %s %s %s %s',
-      case when v_wrong.is_missing then 'grant' else 'revoke' end,
-      v_wrong.privilege, coalesce(format(' (%I)', v_wrong.column_name), ''),
-      case when v_wrong.kind = 'column' then 'table' else v_wrong.kind end, v_wrong.target,
-      case when v_wrong.is_missing then 'to' else 'from' end,
-      case when v_wrong.grantee = 'public' then 'public' else quote_ident(v_wrong.grantee) end
-    );
-    return next format('%s %s: %s on %s',
-      v_wrong.grantee, case when v_wrong.is_missing then 'lacked' else 'had' end, v_wrong.privilege,
-      v_wrong.object || coalesce('.' || v_wrong.column_name, '')
-    );
+  for v_pass in 1..2 loop
+    for v_wrong in select w.* from holdfast.wrong_privileges() w order by w.is_missing, w.object, w.grantee loop
+      execute format('%s %s%s on %s %s %s %s',
+        case when v_wrong.is_missing then 'grant' else 'revoke' end,
+        v_wrong.privilege, coalesce(' (' || quote_ident(v_wrong.column_name) || ')', ''),
+        case when v_wrong.kind = 'column' then 'table' else v_wrong.kind end, v_wrong.target,
+        case when v_wrong.is_missing then 'to' else 'from' end,
+        case when v_wrong.grantee = 'public' then 'public' else quote_ident(v_wrong.grantee) end
+      );
+      -- to revoke a right on a table revokes it on the columns, too: the second pass gives those back, and was not asked for
+      if v_pass = 1 then
+        return next format('%s %s: %s on %s',
+          v_wrong.grantee, case when v_wrong.is_missing then 'lacked' else 'had' end, v_wrong.privilege,
+          v_wrong.object || coalesce('.' || v_wrong.column_name, '')
+        );
+      end if;
+    end loop;
   end loop;
 end;
 $$;

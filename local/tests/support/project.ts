@@ -1,3 +1,4 @@
+import { parse, stringify } from "@std/toml";
 import { dirname, join } from "node:path";
 
 /** A project of a test's own, and a place for its data. */
@@ -7,6 +8,12 @@ export interface Project extends AsyncDisposable {
   /** A data folder, which does not exist yet. */
   data: string;
   write(file: string, text: string): Promise<void>;
+}
+
+/** An empty folder for the length of a test. */
+export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposable> {
+  const path = await Deno.makeTempDir({ prefix: "holdfast-test-" });
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
 
 /**
@@ -29,4 +36,17 @@ export async function makeProject(files: Record<string, string> = {}): Promise<P
     write,
     [Symbol.asyncDispose]: () => Deno.remove(root, { recursive: true }),
   };
+}
+
+/** This project's own config.toml with other values in it, by their path (`api.max_rows`). */
+export async function configWith(values: Record<string, unknown>): Promise<string> {
+  const own = join(import.meta.dirname!, "../../../supabase/config.toml");
+  // deno-lint-ignore no-explicit-any
+  const config: any = parse(await Deno.readTextFile(own));
+  for (const [path, value] of Object.entries(values)) {
+    const keys = path.split(".");
+    const last = keys.pop()!;
+    keys.reduce((at, key) => at[key] ??= {}, config)[last] = value;
+  }
+  return stringify(config);
 }

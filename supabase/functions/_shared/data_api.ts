@@ -1,11 +1,4 @@
-import { createClient } from "@supabase/supabase-js";
-import { type BrokenRule, RequestError } from "./errors.ts";
-
-/**
- * How long a call may take, in milliseconds, before it is given up. Longer than the 8 s after which the database
- * itself ends a statement, so that in the usual case it is the database that decides.
- */
-const TIMEOUT_MS = 10_000;
+import { RequestError } from "./errors.ts";
 
 /** A caller's own credentials. A function has no others. */
 export interface Credentials {
@@ -13,6 +6,32 @@ export interface Credentials {
   apikey: string;
   /** `Bearer <user's access token>`, where there is a user. */
   authorization: string | null;
+}
+
+/** One call of a function of the database. */
+export interface DatabaseCall {
+  /** Name of the RPC. */
+  name: string;
+  /** Its named arguments. */
+  args: Record<string, unknown>;
+  /** Whose call it is. */
+  credentials: Credentials;
+  /** Told to the Data API, so that its log can be joined with the function's. */
+  requestId: string;
+  /** The caller's trace, where there is one. */
+  traceparent: string | undefined;
+  /** Gives the call up. */
+  signal: AbortSignal;
+}
+
+/** What the Data API answered, or whoever answered in its place. */
+export interface DatabaseReply {
+  /** HTTP status. */
+  status: number;
+  /** The body, if it is JSON. */
+  body: unknown;
+  /** The clock at the database's side, as the header `Date` tells it. */
+  date: string | null;
 }
 
 /**
@@ -32,91 +51,44 @@ export function credentialsOf(headers: Headers): Credentials {
 }
 
 /**
- * Calls one function of the database through the Data API, with the caller's credentials and nothing else.
+ * Calls one function of the database through the Data API, with the caller's credentials and nothing else. A plain
+ * `fetch`, as all that a client library would add (a session, a key as Bearer token, following redirects) is unwanted.
  *
- * @param name Name of the RPC.
- * @param args Its named arguments.
- * @param credentials Whose call it is.
- * @param signal Aborts the call when the caller has hung up.
- * @returns The answer of the function, and the tenant of the video where the database told it, for the log.
- * @throws {RequestError} What the database or the Data API refused, in the words of the error table.
+ * @param call See {@linkcode DatabaseCall}.
+ * @returns The answer, whatever it is.
+ * @throws {RequestError} DATABASE_UNAVAILABLE where there is none, or not in time.
  */
-export async function callDatabase(
-  name: string,
-  args: Record<string, unknown>,
-  { apikey, authorization }: Credentials,
-  signal: AbortSignal,
-): Promise<{ answer: Record<string, unknown>; tenantId: string | null }> {
-  let tenantId: string | null = null;
-  const supabase = createClient(Deno.env.get("SUPABASE_URL")!, apikey, {
-    // without it the client would keep a session of its own, and timers for it
-    accessToken: () => Promise.resolve(null),
-    global: {
-      // exactly what the caller sent: the client would add the key as a Bearer token
-      fetch: async (input, init) => {
-        const headers = new Headers(init?.headers);
-        headers.delete("authorization");
-        if (authorization) headers.set("authorization", authorization);
-        const response = await fetch(input, { ...init, headers });
-        tenantId = response.headers.get("x-tenant-id");
-        return response;
-      },
-    },
-  });
-  const { data, error, status } = await supabase.rpc(name, args)
-    .abortSignal(AbortSignal.any([signal, AbortSignal.timeout(TIMEOUT_MS)]));
-  if (error) throw refusal(status, error);
-  if (typeof data !== "object" || data === null || Array.isArray(data)) {
-    throw new RequestError("DATABASE_UNAVAILABLE", { cause: { status, answer: data } });
-  }
-  return { answer: data, tenantId };
-}
-
-/** What the Data API says of an error; all but the message may be missing when something else answered. */
-interface DataApiError {
-  code?: string | null;
-  message?: string | null;
-  details?: string | null;
-  hint?: string | null;
-}
-
-// SQLSTATEs and PostgREST codes that mean: not now. Connection lost (08), out of resources (53), shut down or crashed
-// (57P), statement or lock timeout (57014, 55P03), deadlock or serialization failure (40), no connection (PGRST00x).
-const NOT_NOW = /^(08|53|57P|57014|55P03|40|PGRST00)/;
-
-function refusal(status: number, error: DataApiError): RequestError {
-  const code = error.code ?? "";
-  // what the SQL functions raise themselves is written for the caller
-  const own = {
-    ...(error.message ? { message: error.message } : {}),
-    ...(error.hint ? { hint: error.hint } : {}),
-    cause: error,
-  };
-  if (code === "PT400") {
-    return new RequestError("INVALID_REQUEST", { ...own, details: brokenRules(error.details) });
-  }
-  if (code === "PT403") return new RequestError("FORBIDDEN", own);
-  if (code === "PT404") return new RequestError("VIDEO_NOT_FOUND", own);
-  if (code === "PT500") {
-    return new RequestError("INTERNAL_ERROR", { ...own, details: error.details ?? "" });
-  }
-  // No UUID of the arguments gets here unchecked, so it is the one that auth.uid() reads: a valid token, as of a third-party
-  // sign-in, whose subject names no user of this project.
-  const noUser = code === "22P02" && error.message?.includes("type uuid");
-  if (status === 401 || noUser) return new RequestError("NOT_AUTHENTICATED", { cause: error });
-  if (status === 403) return new RequestError("FORBIDDEN", { cause: error });
-  // status 0: no answer at all. No code: something between here and the Data API answered.
-  const unavailable = status === 0 || NOT_NOW.test(code) ||
-    !code && (status >= 500 || status === 429);
-  return new RequestError(unavailable || status < 400 ? "DATABASE_UNAVAILABLE" : "INTERNAL_ERROR", {
-    cause: { status, ...error },
-  });
-}
-
-function brokenRules(details: string | null | undefined): BrokenRule[] {
+export async function callDatabase(call: DatabaseCall): Promise<DatabaseReply> {
+  const { apikey, authorization } = call.credentials;
   try {
-    return JSON.parse(details ?? "[]");
+    const response = await fetch(`${Deno.env.get("SUPABASE_URL")}/rest/v1/rpc/${call.name}`, {
+      method: "POST",
+      headers: {
+        "content-type": "application/json",
+        "content-profile": "public", // whichever schema a project exposes first
+        apikey,
+        ...(authorization === null ? {} : { authorization }),
+        "x-request-id": call.requestId,
+        ...(call.traceparent === undefined ? {} : { traceparent: call.traceparent }),
+      },
+      body: JSON.stringify(call.args),
+      redirect: "manual", // the credentials go to the Data API only
+      signal: call.signal,
+    });
+    return {
+      status: response.status,
+      body: parsed(await response.text()),
+      date: response.headers.get("date"),
+    };
+  } catch (cause) {
+    throw new RequestError("DATABASE_UNAVAILABLE", { cause });
+  }
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
   } catch {
-    return [];
+    return undefined;
   }
 }

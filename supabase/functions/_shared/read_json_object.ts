@@ -1,34 +1,26 @@
 import { RequestError } from "./errors.ts";
-
-/** Largest body that is read, in bytes. The largest valid request has about 1.5 KiB. */
-export const MAX_BODY_BYTES = 16 * 1024;
+import { MAX_BODY_BYTES } from "./rules.ts";
 
 /**
  * Reads a request's body as one JSON object, and no more of it than {@link MAX_BODY_BYTES}.
  *
- * @param request The request; its body is consumed, or cancelled where it is refused.
+ * @param request The request; its body is consumed, or cancelled where it is not read to its end.
+ * @param deadline Aborts when the body has to be there.
  * @returns The object. Its fields are not checked.
- * @throws {RequestError} UNSUPPORTED_MEDIA_TYPE, PAYLOAD_TOO_LARGE or INVALID_JSON.
+ * @throws {RequestError} UNSUPPORTED_MEDIA_TYPE, PAYLOAD_TOO_LARGE, REQUEST_TIMEOUT or INVALID_JSON.
  */
-export async function readJsonObject(request: Request): Promise<Record<string, unknown>> {
+export async function readJsonObject(
+  request: Request,
+  deadline: AbortSignal,
+): Promise<Record<string, unknown>> {
   const type = request.headers.get("content-type");
   const encoding = request.headers.get("content-encoding") ?? "identity";
   if (type !== null && !/^application\/json\s*(;|$)/i.test(type) || encoding !== "identity") {
     await request.body?.cancel();
     throw new RequestError("UNSUPPORTED_MEDIA_TYPE");
   }
-
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  let text = "";
-  let bytes = 0;
   try {
-    // counted while reading: a body may come without a length, or with a wrong one
-    for await (const chunk of request.body ?? []) {
-      bytes += chunk.byteLength;
-      if (bytes > MAX_BODY_BYTES) throw new RequestError("PAYLOAD_TOO_LARGE");
-      text += decoder.decode(chunk, { stream: true });
-    }
-    const body: unknown = JSON.parse(text + decoder.decode());
+    const body: unknown = JSON.parse(await readText(request.body, deadline));
     if (typeof body === "object" && body !== null && !Array.isArray(body)) {
       return body as Record<string, unknown>;
     }
@@ -37,4 +29,31 @@ export async function readJsonObject(request: Request): Promise<Record<string, u
     throw new RequestError("INVALID_JSON", { cause: error });
   }
   throw new RequestError("INVALID_JSON");
+}
+
+async function readText(
+  body: ReadableStream<Uint8Array> | null,
+  deadline: AbortSignal,
+): Promise<string> {
+  if (!body) return "";
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  const reader = body.getReader();
+  // ends a read that waits, too
+  const giveUp = () => void reader.cancel(deadline.reason).catch(() => {});
+  deadline.addEventListener("abort", giveUp);
+  let text = "";
+  let bytes = 0;
+  try {
+    for (let next = await reader.read(); !next.done; next = await reader.read()) {
+      // counted while reading: a body may come without a length, or with a wrong one
+      bytes += next.value.byteLength;
+      if (bytes > MAX_BODY_BYTES) throw new RequestError("PAYLOAD_TOO_LARGE");
+      text += decoder.decode(next.value, { stream: true });
+    }
+    if (deadline.aborted) throw new RequestError("REQUEST_TIMEOUT");
+    return text + decoder.decode();
+  } finally {
+    deadline.removeEventListener("abort", giveUp);
+    await reader.cancel().catch(() => {});
+  }
 }

@@ -1,4 +1,4 @@
-// Each row of the error table, over HTTP. docs/errors.md is that table.
+// Each row of the error table, over HTTP. docs/reference/errors.md is that table.
 import {
   assert,
   assertEquals,
@@ -7,7 +7,15 @@ import {
   assertMatch,
   assertRejects,
 } from "@std/assert";
+import { corsHeaders } from "@supabase/supabase-js/cors";
+import { setTimeout as delay } from "node:timers/promises";
+import type {
+  AcquireAnswer,
+  ReleaseAnswer,
+  RenewAnswer,
+} from "../../functions/_shared/contract.ts";
 import { ERRORS } from "../../functions/_shared/errors.ts";
+import { DEADLINE_MS, MESSAGES, TTL_SECONDS } from "../../functions/_shared/rules.ts";
 import { passOnTo, serveDataApi, serveFunction } from "../support/own_function.ts";
 import {
   type Answer,
@@ -100,6 +108,7 @@ Deno.test("INVALID_REQUEST: details name every broken rule and every unknown fie
 
 Deno.test("INVALID_REQUEST: each rule of each field", async () => {
   await using tenant = await newTenant();
+  const many = (length: number) => Array.from({ length }, (_, i) => `layer-${i}`);
   const broken: [string, string, unknown][] = [
     ...FUNCTIONS.flatMap((name): [string, string, unknown][] => [
       [name, "video_id", undefined],
@@ -107,23 +116,32 @@ Deno.test("INVALID_REQUEST: each rule of each field", async () => {
       [name, "video_id", "00000000-0000-4000-8000-00000000010"],
       [name, "video_id", `${tenant.video}x`],
       [name, "database_name", undefined],
+      [name, "database_name", null],
       [name, "database_name", ""],
       [name, "database_name", "1layout"],
       [name, "database_name", "lay out"],
       [name, "database_name", "layout\n"],
       [name, "database_name", "a".repeat(64)],
+      ...["layout", {}, [], [null], [7], ["Layout"], ["a", "b", "a"], many(17)].map((
+        names,
+      ): [string, string, unknown] => [name, "database_names", names]),
       [name, "lock_id", "not-a-uuid"],
-      [name, "lock_id", null],
     ]),
     ["lock-renew", "lock_id", undefined],
+    ["lock-renew", "lock_id", null],
     ["lock-renew", "active", "yes"],
     ...["lock-acquire", "lock-renew"].flatMap((name) =>
-      [0, -1, 3601, 1.5, "120", null, true, 1e300].map((ttl): [string, string, unknown] => [
+      [0, -1, 3601, 1.5, "120", true, 1e300].map((ttl): [string, string, unknown] => [
         name,
         "ttl_seconds",
         ttl,
       ])
     ),
+    ...[-1, 61, 0.5, "10", false].map((seconds): [string, string, unknown] => [
+      "lock-acquire",
+      "queue_seconds",
+      seconds,
+    ]),
     ["lock-acquire", "lock_holder_user_id", ""],
     ["lock-acquire", "lock_holder_user_id", "x".repeat(256)],
     ["lock-acquire", "lock_holder_user_id", "nul\0"],
@@ -136,6 +154,7 @@ Deno.test("INVALID_REQUEST: each rule of each field", async () => {
     const answer = await post(name, {
       body: JSON.stringify({
         ...valid(tenant),
+        ...(field === "database_names" ? { database_name: undefined } : {}),
         ...(name === "lock-acquire" ? { lock_holder_user_id: "worker-1" } : {}),
         [field]: value,
       }),
@@ -147,19 +166,100 @@ Deno.test("INVALID_REQUEST: each rule of each field", async () => {
   assertEquals(await tenant.state(), undefined, "nothing was locked by any of them");
 });
 
-Deno.test("INVALID_REQUEST: what only the database can tell is reported in the same form", async () => {
+Deno.test("INVALID_REQUEST: rules about several fields are told beside those about each", async () => {
   await using tenant = await newTenant();
   const { video_id, database_name, lock_id } = valid(tenant);
+  const both = { database_name, database_names: ["captions"] };
+  const broken: [name: string, body: Record<string, unknown>, details: [string, string][]][] = [
+    ...FUNCTIONS.flatMap((name): [string, Record<string, unknown>, [string, string][]][] => [
+      [name, { video_id, lock_id }, [["database_name", MESSAGES.noName]]],
+      [name, { video_id, lock_id, ...both }, [["database_names", MESSAGES.twoNames]]],
+    ]),
+    ["lock-acquire", { video_id, database_name, queue_seconds: 5 }, [
+      ["lock_id", MESSAGES.queueWithoutId],
+    ]],
+    ["lock-acquire", { video_id: 1, ...both, queue_seconds: 61, more: true }, [
+      ["video_id", MESSAGES.uuid],
+      ["queue_seconds", MESSAGES.queueSeconds],
+      ["more", MESSAGES.unknown],
+      ["database_names", MESSAGES.twoNames],
+      ["lock_id", MESSAGES.queueWithoutId],
+    ]],
+    ...[{}, { lock_id: undefined }, { force: false }, { lock_id: null, force: null }].map((
+      target,
+    ): [string, Record<string, unknown>, [string, string][]] => [
+      "lock-release",
+      { video_id, database_name, ...target },
+      [["lock_id", MESSAGES.nothingToRelease]],
+    ]),
+    ...[{ lock_id }, { force: true }, { lock_id, force: true }].map((
+      target,
+    ): [string, Record<string, unknown>, [string, string][]] => [
+      "lock-release",
+      { video_id, database_name, lock_holder_user_id: "w", ...target },
+      [["lock_holder_user_id", MESSAGES.holderNotAlone]],
+    ]),
+  ];
+  for (const [name, body, details] of broken) {
+    const answer = await post(name, { body: JSON.stringify(body) });
+    assertError(answer, "INVALID_REQUEST", `${name} ${JSON.stringify(body)}`);
+    assertEquals(answer.body.details, details.map(([path, message]) => ({ path, message })));
+  }
+});
+
+Deno.test("an optional field that is null counts as left out", async () => {
+  await using tenant = await newTenant();
+  const key = { video_id: tenant.video, database_name: "layout", database_names: null };
+  const anna = await tenant.join("anna");
+  const granted = await invoke(anna.client, "lock-acquire", {
+    ...key,
+    lock_holder_user_id: null,
+    lock_id: null,
+    ttl_seconds: null,
+    take_over: null,
+    queue_seconds: null,
+  });
+  assertEquals([granted.status, granted.body.lock?.ttl_seconds], [200, TTL_SECONDS.default]);
+  const lock_id = granted.body.lock!.lock_id;
+  const renewed = await invoke(anna.client, "lock-renew", {
+    ...key,
+    lock_id,
+    ttl_seconds: null,
+    active: null,
+  });
+  assertEquals([renewed.status, renewed.body.renewed], [200, true]);
+  const released = await invoke(anna.client, "lock-release", {
+    ...key,
+    lock_id,
+    lock_holder_user_id: null,
+    force: null,
+  });
+  assertEquals([released.status, released.body.released], [200, true]);
+});
+
+Deno.test("a UUID is the same in whatever case it comes", async () => {
+  await using tenant = await newTenant();
+  const request = { ...valid(tenant), lock_holder_user_id: "worker-1" };
+  const capitals = {
+    ...request,
+    video_id: request.video_id.toUpperCase(),
+    lock_id: request.lock_id.toUpperCase(),
+  };
+  const first = await invoke(tenant.server, "lock-acquire", capitals);
+  const again = await invoke(tenant.server, "lock-acquire", request);
+  assertEquals(again.body.lock, first.body.lock);
+  assertEquals(first.body.lock?.lock_id, request.lock_id);
+});
+
+Deno.test("INVALID_REQUEST: what only the database can tell is reported in the same form", async () => {
+  await using tenant = await newTenant();
+  const { video_id, database_name } = valid(tenant);
   const paths = async (name: string, body: unknown) => {
     const answer = await invoke(client(secretKey), name, body);
     assertError(answer, "INVALID_REQUEST");
     return answer.body.details?.map((rule) => rule.path);
   };
   assertEquals(await paths("lock-acquire", { video_id, database_name }), ["lock_holder_user_id"]);
-  assertEquals(await paths("lock-release", { video_id, database_name }), ["lock_id"]);
-  assertEquals(await paths("lock-release", { video_id, database_name, lock_id, force: true }), [
-    "lock_id",
-  ]);
 });
 
 Deno.test("the values at the edge of each rule are taken", async () => {
@@ -291,26 +391,33 @@ Deno.test("UNSUPPORTED_MEDIA_TYPE: a body that is not declared as plain JSON", a
   assertError(await post("lock-renew", { body: "{}", headers: charset }), "INVALID_REQUEST");
 });
 
-Deno.test("DATABASE_UNAVAILABLE: the Data API is gone, answers garbage, or is overloaded; with Retry-After", async () => {
+Deno.test("DATABASE_UNAVAILABLE: whatever says not now, with Retry-After", async () => {
   await using tenant = await newTenant();
   const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
   const nobody = `http://127.0.0.1:${listener.addr.port}`;
   listener.close();
+  const html = (status: number) => () => new Response("<html>Sorry</html>", { status });
   const answers: Record<string, () => Response> = {
-    "not JSON": () => new Response("<html>welcome</html>"),
+    "not JSON": html(200),
     "JSON of another kind": () => Response.json({ hello: "world" }),
     "a list": () => Response.json([]),
+    "null": () => Response.json(null),
     "nothing": () => new Response(null, { status: 204 }),
-    "a proxy's error": () => new Response("bad gateway", { status: 502 }),
-    "too many requests": () => new Response("slow down", { status: 429 }),
-    "no connection": () =>
-      Response.json({ code: "PGRST001", message: "no connection" }, { status: 503 }),
-    "the pool is full": () =>
-      Response.json({ code: "PGRST003", message: "timed out" }, { status: 504 }),
-    "statement timeout": () =>
-      Response.json({ code: "57014", message: "canceling statement" }, { status: 500 }),
-    "too many connections": () =>
-      Response.json({ code: "53300", message: "too many clients" }, { status: 503 }),
+    "a broken answer": () => new Response('{"acquired": tr'),
+    ...Object.fromEntries(
+      [408, 425, 429, 500, 502, 503, 504, 520, 522, 540, 544].flatMap((status) => [
+        [`a page with ${status}`, html(status)],
+        [`JSON with ${status}`, () => Response.json({ message: "not now" }, { status })],
+      ]),
+    ),
+    "a gateway with a code of its own": () =>
+      Response.json({ code: "UPSTREAM_DOWN", message: "" }, { status: 503 }),
+    ...Object.fromEntries(
+      NOT_NOW_CODES.map(([code, status]) => [
+        code,
+        () => Response.json({ code, message: "the inside of the house" }, { status }),
+      ]),
+    ),
   };
   for (const name of FUNCTIONS) {
     const check = async (url: string, note: string) => {
@@ -318,6 +425,7 @@ Deno.test("DATABASE_UNAVAILABLE: the Data API is gone, answers garbage, or is ov
       const answer = await post(name, { base: own.url, body: JSON.stringify(valid(tenant)) });
       assertError(answer, "DATABASE_UNAVAILABLE", `${name}: ${note}`);
       assertEquals(answer.headers.get("retry-after"), "1");
+      assertFalse(JSON.stringify(answer.body).includes("house"));
     };
     await check(nobody, "nobody listens");
     for (const [note, answer] of Object.entries(answers)) {
@@ -327,32 +435,191 @@ Deno.test("DATABASE_UNAVAILABLE: the Data API is gone, answers garbage, or is ov
   }
 });
 
-Deno.test("DATABASE_UNAVAILABLE: a Data API that hangs is given up after the function's own time", async () => {
+/** Codes, each with the status that PostgREST gives to it. */
+const NOT_NOW_CODES: [code: string, status: number][] = [
+  ["08000", 503],
+  ["08003", 503],
+  ["08006", 503],
+  ["25006", 405],
+  ["25P03", 500],
+  ["25P04", 500],
+  ["40001", 500],
+  ["40003", 500],
+  ["40P01", 500],
+  ["53000", 503],
+  ["53100", 503],
+  ["53200", 503],
+  ["53300", 503],
+  ["53400", 500],
+  ["55000", 500],
+  ["57000", 500],
+  ["57014", 500],
+  ["57P01", 503],
+  ["57P02", 500],
+  ["57P03", 500],
+  ["57P04", 500],
+  ["57P05", 500],
+  ["PGRST000", 503],
+  ["PGRST001", 503],
+  ["PGRST002", 503],
+  ["PGRST003", 504],
+];
+
+Deno.test("DATABASE_UNAVAILABLE: what the database raises itself (PT503) keeps its own words", async () => {
   await using tenant = await newTenant();
-  let cancelled = 0;
-  await using api = serveDataApi((request) => {
-    request.signal.addEventListener("abort", () => cancelled++);
-    return new Promise(() => {});
-  });
-  await using own = await serveFunction("lock-acquire", api.url);
-  const timeout = AbortSignal.timeout;
-  const asked: number[] = [];
-  AbortSignal.timeout = (ms) => timeout.call(AbortSignal, (asked.push(ms), 50));
-  try {
-    const answer = await post("lock-acquire", {
-      base: own.url,
-      body: JSON.stringify(valid(tenant)),
-    });
-    assertError(answer, "DATABASE_UNAVAILABLE");
-  } finally {
-    AbortSignal.timeout = timeout;
+  const raised = { code: "PT503", message: "The lock is being changed just now", hint: "Wait." };
+  await using api = serveDataApi(() => Response.json(raised, { status: 503 }));
+  await using own = await serveFunction("lock-renew", api.url);
+  const answer = await post("lock-renew", { base: own.url, body: JSON.stringify(valid(tenant)) });
+  assertError(answer, "DATABASE_UNAVAILABLE");
+  assertEquals([answer.body.message, answer.body.hint], [raised.message, raised.hint]);
+});
+
+Deno.test("a redirect by the Data API is not followed, so that no credential travels on", async () => {
+  await using tenant = await newTenant();
+  await using elsewhere = serveDataApi(() => Response.json({ acquired: true }));
+  for (const name of FUNCTIONS) {
+    for (const status of [301, 302, 303, 307, 308]) {
+      await using api = serveDataApi((request) =>
+        Response.redirect(new URL(new URL(request.url).pathname, elsewhere.url), status)
+      );
+      await using own = await serveFunction(name, api.url);
+      const answer = await post(name, { base: own.url, body: JSON.stringify(valid(tenant)) });
+      assertError(answer, "DATABASE_UNAVAILABLE", `${name} ${status}`);
+    }
   }
-  assertEquals(asked, [10_000]);
-  assertEquals(
-    api.calls,
-    ["POST /rest/v1/rpc/acquire_lock"],
-    "it is not tried again behind the caller's back",
+  assertEquals(elsewhere.calls, []);
+});
+
+/** Sets the functions' own time: so many milliseconds instead of what they ask for, which is told. */
+function shortDeadline(ms: number): Disposable & { asked: number[] } {
+  const { timeout } = AbortSignal;
+  const asked: number[] = [];
+  AbortSignal.timeout = (wanted) => timeout.call(AbortSignal, (asked.push(wanted), ms));
+  return { asked, [Symbol.dispose]: () => void (AbortSignal.timeout = timeout) };
+}
+
+/** Sends the head of a request and then a byte of its body now and then, until it is answered; gives the answer. */
+async function trickle(
+  url: string,
+  everyMs: number,
+  body: string,
+): Promise<{ status: number; headers: Headers; body: Answer }> {
+  const { hostname, port } = new URL(url);
+  using connection = await Deno.connect({ hostname, port: Number(port) });
+  const send = (text: string) => connection.write(new TextEncoder().encode(text));
+  await send(
+    `POST / HTTP/1.1\r\nhost: ${hostname}\r\napikey: ${secretKey}\r\n` +
+      `content-type: application/json\r\ncontent-length: ${body.length}\r\n\r\n`,
   );
+  let answered = false;
+  const sending = (async () => {
+    for (let at = 0; at < body.length && !answered; at++) {
+      await delay(everyMs);
+      await send(body[at]!);
+    }
+  })();
+  let text = "";
+  const buffer = new Uint8Array(4096);
+  while (!text.endsWith("}")) {
+    const bytes = await connection.read(buffer);
+    text += new TextDecoder().decode(buffer.subarray(0, bytes ?? 0));
+    if (bytes === null) break;
+  }
+  answered = true;
+  await sending.catch(() => {}); // it may be closed already
+  const [head = "", json = ""] = text.split("\r\n\r\n");
+  const [first = "", ...lines] = head.split("\r\n");
+  const headers = new Headers(lines.map((line) => line.split(": ", 2) as [string, string]));
+  return { status: Number(first.split(" ")[1]), headers, body: JSON.parse(json) };
+}
+
+Deno.test("REQUEST_TIMEOUT: a body that does not arrive in time ends the request, and the database is not asked", async () => {
+  await using tenant = await newTenant();
+  using deadline = shortDeadline(200);
+  for (const name of FUNCTIONS) {
+    await using api = serveDataApi(() => Response.json({}));
+    await using own = await serveFunction(name, api.url);
+    const started = performance.now();
+    assertError(await trickle(own.url, 25, JSON.stringify(valid(tenant))), "REQUEST_TIMEOUT", name);
+    assertLess(performance.now() - started, 1500, name);
+    assertEquals(api.calls, []);
+    assertEquals(own.log.map(({ outcome, status }) => [outcome, status]), [[
+      "REQUEST_TIMEOUT",
+      408,
+    ]]);
+  }
+  assertEquals(deadline.asked, FUNCTIONS.map(() => DEADLINE_MS));
+});
+
+Deno.test("DATABASE_UNAVAILABLE: a Data API that hangs is given up, and the time the body took counts too", async () => {
+  await using tenant = await newTenant();
+  assertEquals(DEADLINE_MS, 10_000);
+  for (const name of FUNCTIONS) {
+    using deadline = shortDeadline(300);
+    await using api = serveDataApi(() => new Promise(() => {}));
+    await using own = await serveFunction(name, api.url);
+    const body = JSON.stringify(valid(tenant));
+    assertError(
+      await trickle(own.url, 200 / body.length, body),
+      "DATABASE_UNAVAILABLE",
+      name,
+    );
+    assertEquals(deadline.asked, [DEADLINE_MS], "one deadline over everything");
+    assertLess(own.log[0]!.ms, 500, "and not a second one for the database");
+    assertEquals(api.calls.length, 1, "it is not tried again behind the caller's back");
+  }
+});
+
+Deno.test("a database that finds the row locked (55P03) is asked once more, and then the lock is called busy", async () => {
+  await using tenant = await newTenant();
+  const now = new Date(Math.floor(Date.now() / 1000) * 1000);
+  const locked = (date: string | null) => () =>
+    Response.json({ code: "55P03", message: "canceling statement due to lock timeout" }, {
+      status: 500,
+      headers: date === null ? {} : { date },
+    });
+  const common = {
+    reason: "busy",
+    holder: null,
+  } as const;
+  const server_time = now.toISOString();
+  const expected = {
+    "lock-acquire": {
+      acquired: false,
+      database_name: "layout",
+      ...common,
+      server_time,
+      queue: { position: null, length: 0 },
+      retry_after_ms: 500,
+    } satisfies AcquireAnswer,
+    "lock-renew": {
+      renewed: false,
+      database_name: "layout",
+      ...common,
+      server_time,
+    } satisfies RenewAnswer,
+    "lock-release": { released: false, ...common } satisfies ReleaseAnswer,
+  };
+  for (const [name, busy] of Object.entries(expected)) {
+    await using api = serveDataApi(locked(now.toUTCString()));
+    await using own = await serveFunction(name, api.url);
+    const one = valid(tenant);
+    const { database_name, ...rest } = one;
+    for (const body of [one, { ...rest, database_names: [database_name, "captions"] }]) {
+      const answer = await post(name, { base: own.url, body: JSON.stringify(body) });
+      assertEquals<unknown>([answer.status, answer.body], [200, busy]);
+    }
+    assertEquals(api.calls.length, 4);
+    assertEquals(own.log.map(({ outcome }) => outcome), ["busy", "busy"]);
+
+    let calls = 0;
+    const { reason: _, ...yes } = { ...busy, [Object.keys(busy)[0]!]: true };
+    await using moment = serveDataApi(() => calls++ ? Response.json(yes) : locked(null)());
+    await using second = await serveFunction(name, moment.url);
+    const answer = await post(name, { base: second.url, body: JSON.stringify(one) });
+    assertEquals<unknown>([answer.status, answer.body], [200, yes], "it was a moment's lock");
+  }
 });
 
 Deno.test("a caller who hangs up cancels the function's call of the Data API", async () => {
@@ -381,36 +648,78 @@ Deno.test("a caller who hangs up cancels the function's call of the Data API", a
   }
 });
 
-Deno.test("INTERNAL_ERROR: an unforeseen error of the database stays in the log", async () => {
+Deno.test("INTERNAL_ERROR: what no second try helps stays in the log", async () => {
   await using tenant = await newTenant();
-  await using api = serveDataApi(() =>
-    Response.json(
-      { code: "XX000", message: "secret of the house", details: "cache lookup failed" },
-      { status: 500 },
-    )
-  );
-  await using own = await serveFunction("lock-acquire", api.url);
-  const answer = await post("lock-acquire", { base: own.url, body: JSON.stringify(valid(tenant)) });
-  assertError(answer, "INTERNAL_ERROR");
-  assertFalse(JSON.stringify(answer.body).includes("secret of the house"));
+  const codes: [code: string, status: number][] = [
+    ["25P02", 500],
+    ["28P01", 403],
+    ["0P000", 403],
+    ["42883", 404],
+    ["42P01", 404],
+    ["54001", 500],
+    ["58030", 500],
+    ["P0001", 400],
+    ["PGRST202", 404],
+    ["PGRST300", 500],
+    ["PT412", 412],
+    ["XX000", 500],
+    ["XX001", 500],
+  ];
+  for (const name of FUNCTIONS) {
+    for (const [code, status] of codes) {
+      const inside = { code, message: "secret of the house", details: "cache lookup failed" };
+      await using api = serveDataApi(() => Response.json(inside, { status }));
+      await using own = await serveFunction(name, api.url);
+      const answer = await post(name, { base: own.url, body: JSON.stringify(valid(tenant)) });
+      assertError(answer, "INTERNAL_ERROR", code);
+      assertFalse(/house|lookup/.test(JSON.stringify(answer.body)));
+      assertEquals(own.log[0]?.cause, { status, body: inside });
+      assertEquals(own.log[0]?.request_id, answer.headers.get("x-request-id"));
+    }
+  }
 });
 
-Deno.test("CORS: a browser on another origin may call, and read answers and errors", async () => {
+Deno.test("CORS: a browser on another origin may call, with every header that supabase-js can send", async () => {
+  const sent = [...corsHeaders["Access-Control-Allow-Headers"]!.split(", "), "x-region"];
   for (const name of FUNCTIONS) {
     const response = await fetch(`${url}/functions/v1/${name}`, {
       method: "OPTIONS",
       headers: {
         origin: "https://app.example",
         "access-control-request-method": "POST",
-        "access-control-request-headers": "authorization,apikey,content-type,x-client-info",
+        "access-control-request-headers": sent.join(),
       },
     });
     await response.body?.cancel();
     assertEquals(response.ok, true);
     assertEquals(response.headers.get("access-control-allow-origin"), "*");
     assertMatch(response.headers.get("access-control-allow-methods") ?? "", /POST/);
-    for (const header of ["authorization", "apikey", "content-type", "x-client-info"]) {
-      assertMatch(response.headers.get("access-control-allow-headers") ?? "", new RegExp(header));
+    const allowed = response.headers.get("access-control-allow-headers")?.split(", ") ?? [];
+    assertEquals(sent.filter((header) => !allowed.includes(header)), []);
+  }
+});
+
+Deno.test("the request id and the caller's traceparent reach the Data API and the log; what is no trace does not", async () => {
+  await using tenant = await newTenant();
+  const trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+  const seen: (string | null)[][] = [];
+  await using api = serveDataApi((request) => {
+    seen.push(["x-request-id", "traceparent"].map((name) => request.headers.get(name)));
+    return passOnTo(url)(request);
+  });
+  for (const name of FUNCTIONS) {
+    await using own = await serveFunction(name, api.url);
+    for (const traceparent of [trace, secretKey, `${trace}-more`, ""]) {
+      const { headers } = await post(name, {
+        base: own.url,
+        body: JSON.stringify({ ...valid(tenant), video_id: crypto.randomUUID() }),
+        headers: { traceparent },
+      });
+      const id = headers.get("x-request-id");
+      const passed = traceparent === trace ? trace : null;
+      assertEquals(seen.pop(), [id, passed]);
+      const line = own.log.pop()!;
+      assertEquals([line.request_id, line.traceparent ?? null], [id, passed]);
     }
   }
 });

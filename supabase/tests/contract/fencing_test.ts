@@ -1,12 +1,13 @@
-// P4 where it counts: in the transaction that writes. The guarded table is the one of docs/fencing.md, made by the SQL
+// P4 where it counts: in the transaction that writes. The guarded table is the one of the documentation, made by the SQL
 // that stands there.
-import { assertEquals, assertMatch } from "@std/assert";
+import { assertEquals, assertGreater, assertMatch } from "@std/assert";
 import type { SupabaseClient } from "@supabase/supabase-js";
-import { openSession } from "../support/race.ts";
+import { openSession, type Session, until } from "../support/race.ts";
 import {
   acquire,
   afterAll,
   client,
+  type Lock,
   publishableKey,
   release,
   secretKey,
@@ -17,26 +18,34 @@ import { newTenant, type Tenant } from "../support/tenant.ts";
 const captions = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "captions" });
 const W1 = { lock_holder_user_id: "worker-1" };
 const W2 = { lock_holder_user_id: "worker-2" };
+const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
-const doc = await Deno.readTextFile(new URL("../../../docs/fencing.md", import.meta.url));
+const doc = await Deno.readTextFile(
+  new URL("../../../docs/how-to/guard-a-table.md", import.meta.url),
+);
 const example = doc.match(/```sql\n(create table public\.captions[\s\S]*?)```/)?.[1];
 await sql.unsafe(`drop table if exists public.captions; ${example}; notify pgrst, 'reload schema'`);
-afterAll(() => sql`drop table public.captions`);
+afterAll(async () => {
+  await sql`select holdfast.unguard('public.captions')`;
+  await sql`drop table public.captions`;
+});
 
-/** Writes a caption as docs/fencing.md does; answers the error's code, or null. */
+/** Writes a caption as the documentation does; answers the error's code, or null. */
 async function write(
   caller: SupabaseClient,
   video_id: string,
   token: number | string | null,
   text = "Hello",
+  lock_id?: string,
 ) {
   for (let tries = 0;; tries++) {
     let request = caller.from("captions").upsert({ video_id, line: 1, text });
     if (token !== null) request = request.setHeader("x-fencing-token", String(token));
+    if (lock_id) request = request.setHeader("x-lock-id", lock_id);
     const { error } = await request;
     // the Data API may need a moment to see a new table
     if (error?.code !== "PGRST205" || tries > 100) return error?.code ?? null;
-    await new Promise((resolve) => setTimeout(resolve, 50));
+    await sleep(50);
   }
 }
 
@@ -44,7 +53,29 @@ const texts = async (tenant: Tenant) =>
   (await sql<{ text: string }[]>`select text from public.captions where video_id = ${tenant.video}`)
     .map((row) => row.text);
 
-Deno.test("the example of docs/fencing.md: the holder writes, and nobody else", async () => {
+/** Gives a session the headers that a request of the Data API would have. */
+async function withToken(session: Session, lock: Lock | undefined) {
+  const headers = JSON.stringify(lock ? { "x-fencing-token": String(lock.fencing_token) } : {});
+  await session.run`select set_config('request.headers', ${headers}, false)`;
+}
+
+/** The error's code, or null. */
+const code = (query: Promise<unknown>) => query.then(() => null, (error) => error.code as string);
+
+/** A guarded table of a test's own. */
+async function guarded(columns: string, guard: string) {
+  const name = `guarded_${crypto.randomUUID().replaceAll("-", "")}`;
+  await sql.unsafe(`create table public.${name} (${columns})`);
+  await sql.unsafe(`select holdfast.guard('public.${name}', ${guard})`);
+  return {
+    name: `public.${name}`,
+    async [Symbol.asyncDispose]() {
+      await sql.unsafe(`select holdfast.unguard('public.${name}'); drop table public.${name}`);
+    },
+  };
+}
+
+Deno.test("the example of the documentation: the holder writes, and nobody else", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const ben = await tenant.join("ben");
@@ -52,15 +83,37 @@ Deno.test("the example of docs/fencing.md: the holder writes, and nobody else", 
   const { lock } = await acquire(anna.client, captions(tenant));
   const token = lock!.fencing_token;
   assertEquals(await write(anna.client, tenant.video, token), null);
+  assertEquals(await write(anna.client, tenant.video, token, "Hello", lock!.lock_id), null);
+  assertEquals(
+    await write(anna.client, tenant.video, token, "Hello", lock!.lock_id.toUpperCase()),
+    null,
+  );
+  assertEquals(
+    await write(anna.client, tenant.video, token, "of another grant", crypto.randomUUID()),
+    "PT412",
+  );
   assertEquals(await write(anna.client, tenant.video, null, "no token"), "PT412");
   assertEquals(await write(anna.client, tenant.video, token + 1, "a later token"), "PT412");
-  assertEquals(await write(ben.client, tenant.video, token, "a guessed token"), "PT412");
-  assertEquals(await write(anna.client, tenant.video, "7; drop table", "no number"), "PT400");
-  assertEquals(
-    await write(anna.client, tenant.video, "99999999999999999999", "too large"),
-    "PT400",
-  );
+  assertEquals(await write(ben.client, tenant.video, token, "another's token"), "PT412");
+  for (const bad of ["undefined", "null", "", "-1", "1.5", "7; drop table", "9".repeat(20)]) {
+    assertEquals(await write(anna.client, tenant.video, bad, "no number"), "PT412", bad);
+  }
+  assertEquals(await write(anna.client, tenant.video, token, "no lock_id", "undefined"), "PT412");
   assertEquals(await texts(tenant), ["Hello"]);
+});
+
+Deno.test("a removed member's guarded write is PT412, as every write without the right", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const { lock } = await acquire(anna.client, captions(tenant));
+  await tenant.leave(anna);
+  await using session = openSession({ role: "authenticated", sub: anna.id });
+  await withToken(session, lock);
+  const error = await session
+    .run`select holdfast.check_write(${tenant.video}, 'captions', 'INSERT')`
+    .catch((error) => error);
+  assertEquals(error.code, "PT412");
+  assertMatch(error.detail, /names no lock of a video that the caller may see/);
 });
 
 Deno.test("P4 a write with an older token, or after the lease ended in any way, is refused", async (t) => {
@@ -95,23 +148,40 @@ Deno.test("a token is good for its own lock only: not for another database, vide
   const anna = await tenant.join("anna");
   const other = await tenant.addVideo();
   const held = (await acquire(anna.client, captions(tenant))).lock!;
-  const { server_version, ...rest } = {
-    server_version: 1,
-    ...captions(tenant),
-    fencing_token: held.fencing_token,
-  };
-  const advance = async (args: Partial<typeof rest>) => {
-    const { data, error } = await anna.client.rpc("advance_server_version", { ...rest, ...args });
+  const advance = async (args: Record<string, unknown>) => {
+    const { data, error } = await anna.client.rpc("advance_server_version", {
+      ...captions(tenant),
+      fencing_token: held.fencing_token,
+      ...args,
+    });
     return error?.code ?? data;
   };
-  assertEquals(await advance({}), server_version);
+  assertEquals(await advance({}), 1);
   assertEquals(await advance({ database_name: "layout" }), "PT412");
   assertEquals(await advance({ video_id: other }), "PT412");
-  assertEquals(await advance({ video_id: elsewhere.video }), "PT404");
-  assertEquals(await advance({ video_id: crypto.randomUUID() }), "PT404");
+  assertEquals(await advance({ video_id: elsewhere.video }), "PT412");
+  assertEquals(await advance({ video_id: crypto.randomUUID() }), "PT412");
   assertEquals(await advance({ fencing_token: held.fencing_token - 1 }), "PT412");
+  assertEquals(await advance({ fencing_token: null }), "PT412");
   await tenant.leave(anna);
-  assertEquals(await advance({}), "PT404", "who lost the right to the video writes no more");
+  assertEquals(await advance({}), "PT412", "who lost the right to the video writes no more");
+});
+
+Deno.test("P4 a server's token of one lock does not pass for another lock, also not the first tokens of two locks", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const first = (await acquire(tenant.server, { ...captions(tenant), ...W1 })).lock!;
+  const layout = { video_id: tenant.video, database_name: "layout" };
+  const second = (await acquire(anna.client, layout)).lock!;
+  const check = async (database_name: string, fencing_token: number) =>
+    (await tenant.server.rpc("assert_lock_held", {
+      video_id: tenant.video,
+      database_name,
+      fencing_token,
+    })).error?.code ?? null;
+  assertEquals(await check("captions", first.fencing_token), null);
+  assertEquals(await check("layout", first.fencing_token), "PT412");
+  assertEquals(await check("captions", second.fencing_token), "PT412");
 });
 
 Deno.test("advance_server_version counts under the lock, and acquire shows where it stands", async () => {
@@ -132,21 +202,23 @@ Deno.test("advance_server_version counts under the lock, and acquire shows where
   );
 });
 
-Deno.test("assert_lock_held says with detail and hint why it refuses", async () => {
+Deno.test("assert_lock_held says with detail and hint which lock it is, and why it refuses", async () => {
   await using tenant = await newTenant();
-  await acquire(tenant.server, { ...captions(tenant), ...W1 });
-  const { error, status } = await tenant.server.rpc("assert_lock_held", {
-    ...captions(tenant),
-    fencing_token: 9,
-  });
+  const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
+  const check = (fencing_token: number) =>
+    tenant.server.rpc("assert_lock_held", { ...captions(tenant), fencing_token });
+  const { error, status } = await check(9);
   assertEquals([status, error?.code], [412, "PT412"]);
-  assertMatch(error!.details, /Token 9 of captions of video .* is not the newest grant's/);
+  assertMatch(
+    error!.details,
+    new RegExp(`Token 9 for captions of video ${tenant.video} is not the newest grant's`),
+  );
   assertMatch(error!.hint, /Acquire the lock again/);
-  const held = await tenant.server.rpc("assert_lock_held", {
-    ...captions(tenant),
-    fencing_token: 1,
-  });
-  assertEquals(held.error, null);
+  assertEquals((await check(lock!.fencing_token)).error, null);
+  await tenant.backdate(121, tenant.video, "captions");
+  assertMatch((await check(lock!.fencing_token)).error!.details, /a lease that ended at/);
+  await release(tenant.server, { ...captions(tenant), ...W1 });
+  assertMatch((await check(lock!.fencing_token)).error!.details, /was given back/);
 });
 
 Deno.test("without credentials no token is ever good", async () => {
@@ -162,74 +234,88 @@ Deno.test("without credentials no token is ever good", async () => {
   }
 });
 
-Deno.test("step by step: the holder asserts, the lease runs out, a contender has to wait for the holder's commit", async () => {
+Deno.test("step by step: the holder asserts, the lease runs out, a contender is busy until the holder commits", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
-  // half a second of lease is left
-  await tenant.backdate(119.5, tenant.video, "captions");
+  await tenant.backdate(119.8, tenant.video, "captions");
   await using holder = openSession({ role: "service_role" });
   await using contender = openSession({ role: "service_role" });
   await contender.run`select 1`;
+  const take = async () =>
+    (await contender.run<{ answer: { acquired: boolean; reason: string; lock: Lock } }[]>`
+      select public.acquire_lock(${tenant.video}, 'captions', 'worker-2') as answer`)[0]!.answer;
 
   await holder.run`begin`;
-  await holder.run`select public.assert_lock_held(${tenant.video}, 'captions', ${
-    lock!.fencing_token
-  })`;
-  await holder.run`select set_config('request.headers', ${`{"x-fencing-token":"${
-    lock!.fencing_token
-  }"}`}, true)`;
+  await holder.run`
+    select public.assert_lock_held(${tenant.video}, 'captions', ${lock!.fencing_token})`;
+  await withToken(holder, lock);
   await holder
     .run`insert into public.captions values (${tenant.video}, 1, 'in time, as nobody took over')`;
-  await new Promise((resolve) => setTimeout(resolve, 600));
-  const late = await holder.run`savepoint late`
-    .then(() =>
-      holder.run`insert into public.captions values (${tenant.video}, 2, 'the lease is over')`
-    )
-    .then(() => "written", (error) => error.code);
-  assertEquals(late, "PT412", "what it asserted before does not make a later write good");
+  await sleep(250);
+  await holder.run`savepoint late`;
+  assertEquals(
+    await code(
+      holder.run`insert into public.captions values (${tenant.video}, 2, 'the lease is over')`,
+    ),
+    "PT412",
+    "what it asserted before does not make a later write good",
+  );
   await holder.run`rollback to savepoint late`;
-
-  const taking = contender.run<{ answer: { acquired: boolean; lock: typeof lock } }[]>`
-    select public.acquire_lock(${tenant.video}, 'captions', 'worker-2') as answer`.execute();
-  await contender.blocked();
+  const refused = await take();
+  assertEquals([refused.acquired, refused.reason], [false, "busy"]);
   await holder.run`commit`;
-
-  const [taken] = await taking;
-  assertEquals(taken?.answer.acquired, true);
-  assertEquals(taken?.answer.lock?.fencing_token, lock!.fencing_token + 1);
+  const taken = await take();
+  assertEquals(taken.acquired, true);
+  assertGreater(taken.lock.fencing_token, lock!.fencing_token);
   assertEquals(await texts(tenant), ["in time, as nobody took over"]);
 });
 
-Deno.test("step by step: a contender takes the lease over first, and the holder's guarded write is refused", async () => {
+Deno.test("step by step: a contender takes the lease over first, and the holder's guarded write waits for nobody", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
   await tenant.backdate(121, tenant.video, "captions");
   await using holder = openSession({ role: "service_role" });
   await using contender = openSession({ role: "service_role" });
+  await withToken(holder, lock);
+  const late = () =>
+    code(holder.run`insert into public.captions values (${tenant.video}, 1, 'late')`);
 
   await contender.run`begin`;
   await contender.run`select public.acquire_lock(${tenant.video}, 'captions', 'worker-2')`;
-  await holder.run`select set_config('request.headers', ${`{"x-fencing-token":"${
-    lock!.fencing_token
-  }"}`}, false)`;
-  const writing = holder.run`insert into public.captions values (${tenant.video}, 1, 'late')`
-    .then(() => "written", (error) => error.code);
-  await holder.blocked();
+  assertMatch(
+    (await late())!,
+    /^PT(412|503)$/,
+    "the old lease is over, or its lock is being changed",
+  );
   await contender.run`commit`;
-
-  assertEquals(await writing, "PT412");
+  assertEquals(await late(), "PT412");
   assertEquals(await texts(tenant), []);
 });
 
-Deno.test("two guarded transactions of one holder wait for each other, and never deadlock", async () => {
+Deno.test("guarded transactions of one holder run side by side, and count their versions one after the other", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
-  const runs = await Promise.all(Array.from({ length: 8 }, async () => {
+  await using one = openSession({ role: "service_role" });
+  await using two = openSession({ role: "service_role" });
+  for (const [i, session] of [one, two].entries()) {
+    await withToken(session, lock);
+    await session.run`begin`;
+    await session.run`insert into public.captions values (${tenant.video}, ${i}, 'beside')`;
+  }
+  // a heartbeat and a release get through, too
+  const renewed = await tenant.server.rpc("renew_lock", {
+    ...captions(tenant),
+    lock_id: lock!.lock_id,
+  });
+  assertEquals(renewed.data.renewed, true);
+  await one.run`commit`;
+  await two.run`commit`;
+  assertEquals((await texts(tenant)).length, 2);
+  const versions = await Promise.all(Array.from({ length: 8 }, async () => {
     await using session = openSession({ role: "service_role" });
     await session.run`begin`;
-    await session.run`select public.assert_lock_held(${tenant.video}, 'captions', ${
-      lock!.fencing_token
-    })`;
+    await session.run`
+      select public.assert_lock_held(${tenant.video}, 'captions', ${lock!.fencing_token})`;
     const [row] = await session.run`
       select public.advance_server_version(${tenant.video}, 'captions', ${
       lock!.fencing_token
@@ -237,7 +323,7 @@ Deno.test("two guarded transactions of one holder wait for each other, and never
     await session.run`commit`;
     return row?.version;
   }));
-  assertEquals(runs.toSorted((a, b) => a - b), [1, 2, 3, 4, 5, 6, 7, 8]);
+  assertEquals(versions.toSorted((a, b) => a - b), [1, 2, 3, 4, 5, 6, 7, 8]);
 });
 
 Deno.test("deleting a video takes its guarded rows along", async () => {
@@ -249,92 +335,319 @@ Deno.test("deleting a video takes its guarded rows along", async () => {
   assertEquals(await texts(tenant), []);
 });
 
-Deno.test("require_lock with columns: of the database and of the token", async () => {
+Deno.test("the guard adds no deadlock with the deletion of the video", async (t) => {
+  const statements: Record<string, (tenant: Tenant) => [string, string[]]> = {
+    "an insert": (tenant) => [
+      "insert into public.captions values ($1, 9, 'x')",
+      [tenant.video],
+    ],
+    "an update": (tenant) => [
+      "update public.captions set text = 'x' where video_id = $1",
+      [tenant.video],
+    ],
+    "a delete": (tenant) => ["delete from public.captions where video_id = $1", [tenant.video]],
+  };
+  for (const [what, statement] of Object.entries(statements)) {
+    for (const first of ["the deletion", "the assert"]) {
+      await t.step(`${what}, ${first} first`, async () => {
+        await using tenant = await newTenant();
+        const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
+        assertEquals(await write(tenant.server, tenant.video, lock!.fencing_token), null);
+        await using holder = openSession({ role: "service_role" });
+        await using deleting = openSession();
+        await withToken(holder, lock);
+        await holder.run`begin`;
+        await deleting.run`begin`;
+        const assertion = () =>
+          holder.run`
+            select public.assert_lock_held(${tenant.video}, 'captions', ${lock!.fencing_token})`;
+        const deletion = () => deleting.run`delete from public.videos where id = ${tenant.video}`;
+        if (first === "the deletion") {
+          await deletion();
+          assertEquals(await code(assertion()), "PT503", "being deleted just now");
+          await holder.run`rollback`;
+          await deleting.run`commit`;
+          assertEquals(
+            await code(holder.run.unsafe(...statement(tenant))),
+            what === "an insert" ? "23503" : null,
+          );
+          return;
+        }
+        await assertion();
+        const deleted = code(deletion());
+        await deleting.blocked();
+        assertEquals(await code(holder.run.unsafe(...statement(tenant))), null);
+        await holder.run`commit`;
+        assertEquals(await deleted, null);
+        await deleting.run`commit`;
+        assertEquals(await texts(tenant), []);
+      });
+    }
+  }
+});
+
+Deno.test("a guarded update that meets the deletion of its video is PT503, and the deletion goes on", async () => {
   await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
+  assertEquals(await write(tenant.server, tenant.video, lock!.fencing_token), null);
+  await using holder = openSession({ role: "service_role" });
+  await using deleting = openSession();
+  await withToken(holder, lock);
+  await holder.run`begin`;
+  await holder.run`select from public.captions where video_id = ${tenant.video} for update`;
+  // it has the video, and wants the guarded row
+  await deleting.run`begin`;
+  const deletion = code(deleting.run`delete from public.videos where id = ${tenant.video}`);
+  await deleting.blocked();
+  assertEquals(
+    await code(
+      holder.run`update public.captions set text = 'x' where video_id = ${tenant.video}`,
+    ),
+    "PT503",
+  );
+  await holder.run`rollback`;
+  assertEquals(await deletion, null);
+  await deleting.run`commit`;
+});
+
+Deno.test("when a stale writer and the rightful holder cross on a row, the rightful one does not fail", async () => {
+  await using tenant = await newTenant();
+  const old = (await acquire(tenant.server, { ...captions(tenant), ...W1 })).lock!;
+  assertEquals(await write(tenant.server, tenant.video, old.fencing_token), null);
+  await tenant.backdate(121, tenant.video, "captions");
+  await using stale = openSession({ role: "service_role" });
+  await using rightful = openSession({ role: "service_role" });
+  const update = (session: Session, text: string) =>
+    code(session.run`update public.captions set text = ${text} where video_id = ${tenant.video}`);
+  await withToken(stale, old);
+  await rightful.run`begin`;
+  const [row] = await rightful.run<{ answer: { lock: Lock } }[]>`
+    select public.acquire_lock(${tenant.video}, 'captions', 'worker-2') as answer`;
+  await withToken(rightful, row!.answer.lock);
+  await stale.run`begin`;
+  await stale.run`select from public.captions where video_id = ${tenant.video} for update`;
+  const written = update(rightful, "rightful");
+  await rightful.blocked();
+  assertMatch((await update(stale, "stale"))!, /^PT(412|503)$/);
+  await stale.run`rollback`;
+  assertEquals(await written, null);
+  await rightful.run`commit`;
+  assertEquals(await texts(tenant), ["rightful"]);
+});
+
+Deno.test("every kind of write is guarded: insert, update, delete, upsert, merge, copy, truncate", async (t) => {
+  await using tenant = await newTenant();
+  await using table = await guarded(
+    "video uuid, db text, n integer, primary key (video, db, n)",
+    "video_column => 'video', database_column => 'db'",
+  );
+  await using session = openSession();
+  const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
+  await withToken(session, lock);
+  const row = `('${tenant.video}', 'captions', 1)`;
+  await session.run.unsafe(`insert into ${table.name} values ${row}`);
+  const writes: Record<string, string> = {
+    insert: `insert into ${table.name} values ('${tenant.video}', 'captions', 2)`,
+    update: `update ${table.name} set n = 3 where n = 1`,
+    delete: `delete from ${table.name}`,
+    "upsert that updates":
+      `insert into ${table.name} values ${row} on conflict (video, db, n) do update set n = 4`,
+    "upsert that inserts":
+      `insert into ${table.name} values ('${tenant.video}', 'captions', 5) on conflict do nothing`,
+    merge:
+      `merge into ${table.name} t using (values (1)) v (n) on t.n = v.n when matched then update set n = 6`,
+    "move away": `update ${table.name} set db = 'layout' where n = 1`,
+  };
+  for (const [what, statement] of Object.entries(writes)) {
+    await t.step(what, async () => {
+      const attempt = async (token: Lock | undefined) => {
+        await withToken(session, token);
+        await session.run`begin`;
+        const result = await code(session.run.unsafe(statement));
+        await session.run`rollback`;
+        return result;
+      };
+      assertEquals(await attempt(undefined), "PT412");
+      assertEquals(await attempt({ ...lock!, fencing_token: lock!.fencing_token - 1 }), "PT412");
+      assertEquals(await attempt(lock), what === "move away" ? "PT412" : null);
+    });
+  }
+  await t.step("truncate, with whatever token", async () => {
+    await withToken(session, lock);
+    assertEquals(await code(session.run.unsafe(`truncate ${table.name}`)), "0A000");
+  });
+  await t.step("a statement that touches no row asks for no token", async () => {
+    await withToken(session, undefined);
+    assertEquals(await code(session.run.unsafe(`delete from ${table.name} where n = 77`)), null);
+  });
+  await t.step("copy", async () => {
+    for (const [token, copied] of [[undefined, 0], [lock, 1]] as const) {
+      await using copying = openSession();
+      await withToken(copying, token);
+      const stream = await copying.run.unsafe(`copy ${table.name} from stdin`).writable();
+      stream.on("error", () => {}); // the library reports it on no promise, so its effect is looked at
+      stream.end(`${tenant.video}\tcaptions\t8\n`);
+      await until(async () => {
+        const [active] = await sql`
+          select count(*)::integer as n from pg_stat_activity
+          where state = 'active' and query like ${`copy ${table.name}%`}`;
+        return active!.n === 0;
+      });
+      const [rows] = await sql.unsafe(
+        `select count(*)::integer as n from ${table.name} where n = 8`,
+      );
+      assertEquals(rows!.n, copied);
+    }
+  });
+});
+
+Deno.test("a set's token moves a row between the locks of the set, and no further", async () => {
+  await using tenant = await newTenant();
+  await using table = await guarded(
+    "video_id uuid, database_name text, n integer",
+    "database_column => 'database_name'",
+  );
+  await using session = openSession();
+  const { data } = await tenant.server.rpc("acquire_lock", {
+    video_id: tenant.video,
+    database_names: ["captions", "layout"],
+    ...W1,
+  });
+  await withToken(session, data.locks[0]);
+  await session.run.unsafe(`insert into ${table.name} values ($1, 'captions', 1)`, [tenant.video]);
+  assertEquals(
+    await code(session.run.unsafe(`update ${table.name} set database_name = 'layout'`)),
+    null,
+  );
+  assertEquals(
+    await code(session.run.unsafe(`update ${table.name} set database_name = 'sounds'`)),
+    "PT412",
+  );
+});
+
+Deno.test("a trigger of the table's own cannot carry a row past the guard, and generated columns count", async () => {
+  await using tenant = await newTenant();
+  const other = await tenant.addVideo();
+  await using table = await guarded(
+    "video_id uuid, n integer, database_name text generated always as (case when n < 10 then 'captions' else 'layout' end) stored",
+    "database_column => 'database_name'",
+  );
+  const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
+  await using session = openSession();
+  await withToken(session, lock);
+  const put = (n: number) =>
+    code(session.run.unsafe(`insert into ${table.name} values ($1, $2)`, [tenant.video, n]));
+  assertEquals(await put(1), null);
+  assertEquals(await put(10), "PT412", "it is a row of layout");
   await sql.unsafe(`
-    create table public.guarded_rows (
-      video uuid not null, db text not null, token bigint, body text, primary key (video, db)
-    );
-    create trigger guarded_rows_require_lock before insert or update or delete on public.guarded_rows
-      for each row execute function public.require_lock('video', 'db', 'token')`);
-  await using owner = openSession();
-  const attempt = (query: Promise<unknown>) => query.then(() => null, (error) => error.code);
+    create function public.zzz_move() returns trigger language plpgsql as
+    $$ begin new.video_id := '${other}'; return new; end $$;
+    create trigger zzz_move before insert on ${table.name} for each row execute function public.zzz_move()`);
   try {
-    const first = (await acquire(tenant.server, { ...captions(tenant), ...W1 })).lock!;
-    const put = (db: string, token: number | null) =>
-      attempt(owner.run`
-        insert into public.guarded_rows values (${tenant.video}, ${db}, ${token}, 'x')
-        on conflict (video, db) do update set token = excluded.token, body = excluded.body`);
-    assertEquals(await put("captions", first.fencing_token), null);
-    assertEquals(await put("captions", null), "PT412", "the owner needs a token too");
-    assertEquals(await put("layout", first.fencing_token), "PT412", "not this lock's");
+    assertEquals(await put(2), "PT412", "the row went to another lock");
+    await sql.unsafe(`drop trigger zzz_move on ${table.name};
+      create function public.zzz_after() returns trigger language plpgsql as
+      $$ begin update ${table.name} set video_id = '${other}' where n = new.n; return null; end $$;
+      create trigger zzz_after after insert on ${table.name} for each row execute function public.zzz_after()`);
+    assertEquals(await put(3), "PT412", "also by a later statement");
+  } finally {
+    await sql.unsafe(`drop trigger if exists zzz_after on ${table.name};
+      drop function if exists public.zzz_after; drop function public.zzz_move cascade`);
+  }
+  const [rows] = await sql.unsafe(`select count(*)::integer as n from ${table.name}`);
+  assertEquals(rows!.n, 1);
+});
+
+Deno.test("partitions are guarded, directly and through their table; one attached later is reported until it is", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
+  await sql.unsafe(`
+    create table public.parted (video_id uuid, n integer) partition by range (n);
+    create table public.parted_1 partition of public.parted for values from (0) to (10);
+    select holdfast.guard('public.parted', database => 'captions');
+    create table public.parted_2 partition of public.parted for values from (10) to (20)`);
+  const unguarded = async () =>
+    (await sql`select partition::text from holdfast.unguarded_partitions`).map((r) => r.partition);
+  try {
+    await using session = openSession();
+    const put = (into: string, n: number) =>
+      code(session.run.unsafe(`insert into public.${into} values ($1, $2)`, [tenant.video, n]));
+    assertEquals(await put("parted", 1), "PT412");
+    assertEquals(await put("parted_1", 1), "PT412");
+    assertEquals(await put("parted", 11), "PT412", "through the table");
+    assertEquals(await unguarded(), ["parted_2"]);
+    await sql`select holdfast.guard('public.parted', database => 'captions')`;
+    assertEquals(await unguarded(), []);
+    assertEquals(await put("parted_2", 11), "PT412");
+    await withToken(session, lock);
+    assertEquals(await put("parted_1", 1), null);
+    assertEquals(await put("parted", 11), null);
     assertEquals(
-      await attempt(
-        owner.run`update public.guarded_rows set db = 'layout' where video = ${tenant.video}`,
-      ),
-      "PT412",
-      "a row that moves to another lock is a write under both",
-    );
-    assertEquals(
-      await attempt(owner.run`delete from public.guarded_rows where video = ${tenant.video}`),
-      "PT412",
-      "a delete needs the token in the header, whatever the row says",
-    );
-    await owner
-      .run`select set_config('request.headers', ${`{"x-fencing-token":"${first.fencing_token}"}`}, false)`;
-    assertEquals(
-      await attempt(owner.run`delete from public.guarded_rows where video = ${tenant.video}`),
+      await code(session.run`update public.parted set n = 12 where n = 1`),
       null,
+      "a row may change its partition",
     );
   } finally {
-    await sql`drop table public.guarded_rows`;
+    await sql`select holdfast.unguard('public.parted')`;
+    await sql`drop table public.parted`;
   }
 });
 
-Deno.test("require_lock without arguments takes the columns video_id and database_name", async () => {
-  await using tenant = await newTenant();
-  await sql.unsafe(`
-    create table public.guarded_rows (video_id uuid, database_name text);
-    create trigger guarded_rows_require_lock before insert on public.guarded_rows
-      for each row execute function public.require_lock()`);
+Deno.test("guard refuses what cannot be guarded, with a hint, and unguard leaves nothing behind", async () => {
+  await sql.unsafe("create table public.guard_me (video uuid, video_text text, db text)");
+  const refusals: [args: string, code: string, message: RegExp][] = [
+    ["'public.guard_me', database => 'captions'", "42703", /no column video_id of type uuid/],
+    ["'public.guard_me', database => 'captions', video_column => 'video_text'", "42703", /uuid/],
+    ["'public.guard_me', video_column => 'video'", "22023", /either database or database_column/],
+    [
+      "'public.guard_me', database => 'a', database_column => 'db', video_column => 'video'",
+      "22023",
+      /either/,
+    ],
+    [
+      "'public.guard_me', database_column => 'no', video_column => 'video'",
+      "42703",
+      /no column no/,
+    ],
+    ["'public.guard_me', database => 'No Name', video_column => 'video'", "23514", /database_name/],
+    ["'public.held_locks', database => 'captions'", "42809", /no table/],
+    ["'public.no_such_table', database => 'captions'", "42P01", /no_such_table/],
+  ];
+  const left = async () =>
+    (await sql`select proname from pg_proc where proname like 'guard public.guard_me%'`).length;
   try {
-    const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
-    await using owner = openSession();
-    const put = () =>
-      owner.run`insert into public.guarded_rows values (${tenant.video}, 'captions')`
-        .then(() => null, (error) => error.code);
-    assertEquals(await put(), "PT412");
-    const headers = `{"x-fencing-token":"${lock!.fencing_token}"}`;
-    await owner.run`select set_config('request.headers', ${headers}, false)`;
-    assertEquals(await put(), null);
+    for (const [args, expected, message] of refusals) {
+      const error = await sql.unsafe(`select holdfast.guard(${args})`).catch((error) => error);
+      assertEquals(error.code, expected, args);
+      assertMatch(error.message, message);
+    }
+    const good =
+      "select holdfast.guard('public.guard_me', database => 'a', video_column => 'video')";
+    await sql.unsafe(good);
+    await sql.unsafe(good);
+    assertEquals(await left(), 1, "guarded again is guarded once");
+    await sql`select holdfast.unguard('public.guard_me')`;
+    assertEquals(await left(), 0);
+    await sql`insert into public.guard_me values (gen_random_uuid(), '', '')`;
+    await sql`select holdfast.unguard('public.guard_me')`;
   } finally {
-    await sql`drop table public.guarded_rows`;
+    await sql`drop table public.guard_me`;
   }
 });
 
-Deno.test("require_lock refuses a trigger that names no column of the table, or too many", async () => {
-  await using tenant = await newTenant();
-  for (
-    const args of [
-      "",
-      "'video'",
-      "'video', 'no_such_column'",
-      "'video', '=captions', '=7'",
-      "'video', '=captions', 'token', 'more'",
-    ]
-  ) {
-    await sql.unsafe(`
-      create table public.guarded_rows (video uuid, token bigint);
-      create trigger guarded_rows_require_lock before insert on public.guarded_rows
-        for each row execute function public.require_lock(${args})`);
-    const error = await sql`insert into public.guarded_rows values (${tenant.video}, 1)`.catch((
-      error,
-    ) => error);
-    assertMatch(
-      String(error.message),
-      /^Trigger guarded_rows_require_lock of public\.guarded_rows: /,
-      args,
-    );
-    await sql`drop table public.guarded_rows`;
+Deno.test("only the owner of the database may guard and unguard", async () => {
+  for (const role of ["service_role", "authenticated"] as const) {
+    await using session = openSession({ role });
+    for (const what of ["guard", "unguard"]) {
+      assertEquals(
+        await code(session.run.unsafe(
+          `select holdfast.${what}('public.captions'${
+            what === "guard" ? ", database => 'x'" : ""
+          })`,
+        )),
+        "42501",
+        `${role} ${what}`,
+      );
+    }
   }
 });

@@ -15,7 +15,7 @@ Deno.test("lock-renew moves the expiry to ttl_seconds from now, and keeps grant 
     ttl_seconds: 90,
   });
   assertEquals(renewed, true);
-  assertEquals(rest, {});
+  assertEquals(rest, { queue: { length: 0 } });
   assertEquals(now, { ...lock!, expires_at: now!.expires_at, ttl_seconds: 90 });
   assertEquals(Date.parse(now!.expires_at) - Date.parse(server_time!), 90_000);
 });
@@ -59,6 +59,7 @@ Deno.test("P7 a renewal that comes too late says how the lease was lost, and nev
         late.holder?.lock_holder_user_id,
         way.includes("another") ? "worker-2" : undefined,
       );
+      assertEquals([late.database_name, late.queue], ["layout", undefined]);
       assert(late.server_time);
       assertEquals(await tenant.state(), before, "nothing was written");
     });
@@ -68,7 +69,14 @@ Deno.test("P7 a renewal that comes too late says how the lease was lost, and nev
 Deno.test("lock-renew never inserts or takes: an unknown lock_id is not_held", async () => {
   await using tenant = await newTenant();
   const request = { ...layout(tenant), lock_id: crypto.randomUUID() };
-  assertEquals((await renew(tenant.server, request)).reason, "not_held");
+  const none = await renew(tenant.server, request);
+  assertEquals(none, {
+    renewed: false,
+    reason: "not_held",
+    database_name: "layout",
+    holder: null,
+    server_time: none.server_time!,
+  });
   assertEquals(await tenant.state(), undefined, "no row was made");
   await acquire(tenant.server, { ...layout(tenant), ...W1 });
   const answer = await renew(tenant.server, request);
@@ -138,7 +146,7 @@ Deno.test("a lease that is renewed in time is held far past its first TTL", asyn
       lock_id: lock!.lock_id,
       ttl_seconds: 10,
     });
-    assertEquals([renewed, now?.fencing_token], [true, 1]);
+    assertEquals([renewed, now?.fencing_token], [true, lock!.fencing_token]);
   }
   const { lock: old } = await acquire(tenant.server, {
     ...layout(tenant),

@@ -218,5 +218,5 @@ Deno.test("seed core case 4, databases and videos are independent", async () => 
   await release(tenant.server, { video_id: tenant.video, database_name: "layout", ...A });
   assertEquals((await tenant.state(tenant.video, "captions"))?.lock_holder_user_id, "process-a");
   assertEquals((await tenant.state(other, "layout"))?.lock_holder_user_id, "process-a");
-  assertEquals(tokens, [1, 1, 1, 1], "each lock counts its own tokens");
+  assertEquals(new Set(tokens).size, 4, "no token is another lock's by accident");
 });

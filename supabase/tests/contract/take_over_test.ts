@@ -1,5 +1,5 @@
 import { assertEquals, assertGreater } from "@std/assert";
-import { acquire, invoke, release, renew } from "../support/stack.ts";
+import { acquire, release, renew } from "../support/stack.ts";
 import { newTenant, type Tenant } from "../support/tenant.ts";
 
 const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
@@ -58,19 +58,44 @@ Deno.test("take_over takes nothing from anybody else, and a free lock it just ac
   assertEquals((await tenant.state())?.lock_id, lock!.lock_id);
 });
 
-Deno.test("take_over of a server's lease by a user, or by a server at all, is refused", async () => {
+Deno.test("take_over by a server of the same name: a restarted worker takes over its own lease", async () => {
+  await using tenant = await newTenant();
+  const w1 = { ...layout(tenant), lock_holder_user_id: "worker-1" };
+  const first = (await acquire(tenant.server, w1)).lock!;
+  const other = { ...layout(tenant), lock_holder_user_id: "worker-2", take_over: true };
+  const refused = await acquire(tenant.server, other);
+  assertEquals([refused.acquired, refused.reason, refused.holder?.is_you], [false, "held", false]);
+
+  const second = (await acquire(tenant.server, { ...w1, take_over: true })).lock!;
+  assertEquals([second.lock_holder_user_id, second.lock_type], ["worker-1", "server"]);
+  assertGreater(second.fencing_token, first.fencing_token);
+  const old = { ...layout(tenant), lock_id: first.lock_id };
+  const before = await tenant.state();
+  const lost = await renew(tenant.server, old);
+  assertEquals([lost.renewed, lost.reason, lost.holder?.is_you], [false, "taken_over", true]);
+  assertEquals((await release(tenant.server, old)).reason, "taken_over");
+  assertEquals((await acquire(tenant.server, { ...w1, ...old })).end_reason, "taken_over");
+  assertEquals(await tenant.state(), before, "P6: what is left of the old one touches nothing");
+  assertEquals((await tenant.history()).map((lease) => [lease.lock_id, lease.end_reason]), [
+    [first.lock_id, "taken_over"],
+  ]);
+});
+
+Deno.test("take_over between a server and a user is refused, also where the server has the user's id for a name", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const name = { lock_holder_user_id: anna.id };
-  await acquire(tenant.server, { ...layout(tenant), ...name });
-  const refused = await acquire(anna.client, { ...layout(tenant), take_over: true });
-  assertEquals([refused.acquired, refused.holder?.is_you], [false, false]);
-  const { status, body } = await invoke(tenant.server, "lock-acquire", {
-    ...layout(tenant),
-    ...name,
-    take_over: true,
-  });
-  assertEquals([status, body.code], [403, "FORBIDDEN"]);
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...name });
+  const byUser = await acquire(anna.client, { ...layout(tenant), take_over: true });
+  assertEquals([byUser.acquired, byUser.reason, byUser.holder?.is_you], [false, "held", false]);
+  await release(tenant.server, { ...layout(tenant), lock_id: lock!.lock_id });
+  await acquire(anna.client, layout(tenant));
+  const byServer = await acquire(tenant.server, { ...layout(tenant), ...name, take_over: true });
+  assertEquals([byServer.acquired, byServer.reason, byServer.holder?.is_you], [
+    false,
+    "held",
+    false,
+  ]);
 });
 
 Deno.test("a lease that ran out before the take-over ended by expiry, not by take-over", async () => {

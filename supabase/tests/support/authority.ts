@@ -21,19 +21,23 @@ export const CALLERS = [
 export type Caller = typeof CALLERS[number];
 
 /**
- * Reads the authority matrix of docs/security.md.
+ * Reads the authority matrix of docs/reference/authority.md.
  *
  * @returns The rows by their names, each with its cells by caller. Backticks are left out.
  * @throws {Error} When the table is missing, or has other columns than {@link CALLERS}.
  */
 export function readMatrix(): Map<string, Record<Caller, string>> {
-  const text = Deno.readTextFileSync(new URL("../../../docs/security.md", import.meta.url));
+  const text = Deno.readTextFileSync(
+    new URL("../../../docs/reference/authority.md", import.meta.url),
+  );
   const tables = text.split(/\n\n+/).map((block) =>
     block.split("\n").filter((line) => line.startsWith("|"))
       .map((line) => line.split("|").slice(1, -1).map((cell) => cell.replaceAll("`", "").trim()))
   );
   const table = tables.find(([header]) => header?.slice(1).join() === CALLERS.join());
-  if (!table) throw new Error(`docs/security.md has no table with the columns ${CALLERS}`);
+  if (!table) {
+    throw new Error(`docs/reference/authority.md has no table with the columns ${CALLERS}`);
+  }
   return new Map(
     table.slice(2).map(([name = "", ...cells]) => [
       name,

@@ -7,7 +7,7 @@ export type Change = readonly [fn: string, from: string, to: string];
 /** What takes the usual case out of acquire_lock, renew_lock and release_lock: all calls go through acquire_in_turn and its siblings. */
 export const WITHOUT_USUAL_CASE: readonly Change[] = [
   ["acquire_lock", "found and not v_seen.has_line", "false and not v_seen.has_line"],
-  ["renew_lock", "if not found or (", "if true or ("],
+  ["renew_lock", "found and v_seen.unlocked and", "false and v_seen.unlocked and"],
   ["release_lock", "v_old.lock_id = p_lock_id and", "false and"],
 ];
 

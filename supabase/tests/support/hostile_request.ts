@@ -129,8 +129,8 @@ const HEADERS = [
   "x-fencing-token",
   "x-forwarded-for",
   "x-http-method-override",
+  "x-lock-id",
   "x-request-id",
-  "x-tenant-id",
 ];
 
 // What means something to SQL, LIKE, arrays, JSON paths, shells, templates, paths, JavaScript or PostgreSQL's input.
@@ -187,6 +187,7 @@ const jsonText: fc.Arbitrary<string> = fc.oneof(
   { weight: 3, arbitrary: hostileString.map((text) => JSON.stringify(text)) },
   { weight: 2, arbitrary: fc.constantFrom(...NUMBERS) },
   { weight: 1, arbitrary: fc.constantFrom("null", "true", "false", "[]", "{}", '""', "[null]") },
+  { weight: 1, arbitrary: hostileString.map((text) => JSON.stringify(["layout", text])) },
   { weight: 1, arbitrary: fc.jsonValue().map((value) => JSON.stringify(value)) },
   { weight: 1, arbitrary: nested },
 );
@@ -201,9 +202,10 @@ function fields(
   const goodValues: Record<string, unknown[]> = {
     video_id: [known.video, known.video, trusted ? known.video.toUpperCase() : known.otherVideo],
     database_name: ["layout", "captions", "a-_9"],
+    database_names: [["layout"], ["layout", "captions"], ["captions", "a-_9", "b"]],
     lock_id: [known.lockId, crypto.randomUUID()],
     ...(name === "lock-renew" ? { active: [true, false] } : {}),
-    ...(name === "lock-acquire" ? { take_over: [false, true] } : {}),
+    ...(name === "lock-acquire" ? { take_over: [false, true], queue_seconds: [0, 1, 60] } : {}),
     ...(name === "lock-release" ? { force: [false, true] } : { ttl_seconds: [600, 3600] }),
     ...(name === "lock-renew" ? {} : { lock_holder_user_id: ["worker-1", "worker-2"] }),
   };
@@ -213,7 +215,9 @@ function fields(
       JSON.stringify(value),
     ]);
     const required = ["video_id", "database_name"].includes(field) ||
-      field === (name === "lock-renew" ? "lock_id" : "lock_holder_user_id") && trusted;
+      name === "lock-renew" && field === "lock_id" && trusted ||
+      name === "lock-acquire" && field === "lock_holder_user_id" && trusted;
+    if (field === "database_names") return mostly(null, value);
     return required ? value : fc.oneof(value, fc.constant(null));
   });
   const key = fc.oneof(
@@ -223,7 +227,7 @@ function fields(
   );
   const spoiled = fc.array(fc.tuple(fc.nat(9), jsonText), { minLength: 1, maxLength: 2 });
   return fc.record({
-    good: fc.tuple(...good).map((members) => members.filter((member) => member !== null)),
+    good: fc.tuple(...good).map((members) => compatible(name, members.filter((m) => m !== null))),
     spoiled: spoil ? spoiled : mostly<[number, string][]>([], spoiled),
     missing: fc.oneof({ weight: 9, arbitrary: fc.constant(-1) }, {
       weight: 1,
@@ -236,6 +240,16 @@ function fields(
     if (missing >= 0) members.splice(missing % members.length, 1);
     return [...members, ...more];
   });
+}
+
+/** Without what excludes another field: `database_name`, and of a release the holder beside a `lock_id` or force. */
+function compatible(name: string, members: [string, string][]): [string, string][] {
+  const has = (field: string) => members.some(([other]) => other === field);
+  const forced = members.some(([field, text]) => field === "force" && text === "true");
+  return members.filter(([field]) =>
+    !(field === "database_name" && has("database_names")) &&
+    !(field === "lock_holder_user_id" && name === "lock-release" && (has("lock_id") || forced))
+  );
 }
 
 /** The bytes of a body, of whose members some are good. */

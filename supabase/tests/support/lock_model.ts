@@ -517,7 +517,7 @@ export class Model {
 }
 
 function setOf({ names, isSet }: Names): string[] | null {
-  return isSet ? names.toSorted() : null;
+  return isSet && names.length > 1 ? names.toSorted() : null; // one name is one lock, whichever field named it
 }
 
 /** For a lock_id, all servers are one party; users are each their own. */

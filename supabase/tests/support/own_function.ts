@@ -1,14 +1,12 @@
+import type { LogLine } from "../../functions/_shared/log.ts";
+
 /** A function that a test serves itself, to put something else behind it or to watch what it does. */
 export interface OwnFunction extends AsyncDisposable {
   /** Where it answers. */
   url: string;
+  /** What it has written to its log. */
+  log: LogLine[];
 }
-
-let copies = 0;
-const info = {
-  remoteAddr: { transport: "tcp", hostname: "127.0.0.1", port: 0 },
-  completed: Promise.resolve(),
-} as const;
 
 /**
  * Serves one of the functions over HTTP, the deployed code as it is, with another address of the Data API.
@@ -18,30 +16,19 @@ const info = {
  * @returns The function; end it with `await using`.
  */
 export async function serveFunction(name: string, supabaseUrl: string): Promise<OwnFunction> {
-  const serve = Deno.serve;
-  const handlers: Deno.ServeHandler[] = [];
-  Object.assign(Deno, { serve: (handler: Deno.ServeHandler) => void handlers.push(handler) });
-  try {
-    await import(`../../functions/${name}/index.ts?copy=${copies++}`);
-  } finally {
-    Object.assign(Deno, { serve });
-  }
-  const [handler] = handlers;
-  if (!handler) throw new Error(`${name}/index.ts does not call Deno.serve`);
-
+  const { default: served } = await import(`../../functions/${name}/index.ts`);
   const env = Deno.env.get("SUPABASE_URL");
   Deno.env.set("SUPABASE_URL", supabaseUrl);
-  const log = console.log;
-  console.log = () => {};
-  const server = serve(
-    { port: 0, hostname: "127.0.0.1", onListen() {} },
-    (request) => handler(request, info),
-  );
+  const print = console.log;
+  const log: LogLine[] = [];
+  console.log = (line: string) => log.push(JSON.parse(line));
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, served.fetch);
   return {
     url: `http://127.0.0.1:${server.addr.port}`,
+    log,
     async [Symbol.asyncDispose]() {
       await server.shutdown();
-      console.log = log;
+      console.log = print;
       Deno.env.set("SUPABASE_URL", env!);
     },
   };

@@ -1,5 +1,6 @@
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import postgres from "postgres";
+import type * as contract from "../../functions/_shared/contract.ts";
 
 function env(name: string): string {
   const value = Deno.env.get(name);
@@ -53,29 +54,8 @@ export function client(key: string, token?: string): SupabaseClient {
   });
 }
 
-/** A lease, as an answer shows it. */
-export interface Lock {
-  video_id: string;
-  database_name: string;
-  lock_id: string;
-  lock_holder_user_id: string;
-  lock_type: string;
-  fencing_token: number;
-  locked_at: string;
-  expires_at: string;
-  ttl_seconds: number;
-  released_at?: string;
-}
-
-/** Whoever holds a lock, as others see it. */
-export interface Holder {
-  lock_holder_user_id: string;
-  lock_type: string;
-  locked_at: string;
-  last_activity_at: string;
-  expires_at: string;
-  is_you: boolean;
-}
+/** A lease, as any answer shows it. */
+export interface Lock extends contract.Lock, Partial<Pick<contract.ReleasedLock, "released_at">> {}
 
 /** Any answer of the three functions; which fields are there depends on the answer. */
 export interface Answer {
@@ -86,9 +66,9 @@ export interface Answer {
   end_reason?: string;
   ended_at?: string;
   lock?: Lock;
-  locks?: (Lock & { state?: Answer["state"] })[];
-  state?: { server_version: number; wasabi_version: number; wasabi_synced_at: string | null };
-  holder?: Holder | null;
+  locks?: (Lock & { state?: contract.State })[];
+  state?: contract.State;
+  holder?: contract.Holder | null;
   queue?: { position?: number | null; length: number };
   database_name?: string;
   retry_after_ms?: number;
@@ -96,7 +76,7 @@ export interface Answer {
   code?: string;
   message?: string;
   hint?: string;
-  details?: { path: string; message: string }[];
+  details?: contract.BrokenRule[];
 }
 
 /**
@@ -140,3 +120,22 @@ export const acquire: Call = answered("lock-acquire");
 export const renew: Call = answered("lock-renew");
 /** Calls lock-release; throws where the request could not be answered. */
 export const release: Call = answered("lock-release");
+
+/**
+ * Calls one of the RPCs, as an application may do instead of calling the function.
+ *
+ * @param caller Client of whoever calls.
+ * @param name Name of the RPC.
+ * @param body Its arguments, named as the function's fields.
+ * @returns The answer.
+ * @throws {Error} Where the request could not be answered.
+ */
+export async function rpc(
+  caller: SupabaseClient,
+  name: string,
+  body: Record<string, unknown>,
+): Promise<Answer> {
+  const { data, error, status } = await caller.rpc(name, body);
+  if (error) throw new Error(`${name}: ${status} ${JSON.stringify(error)}`);
+  return data as Answer;
+}

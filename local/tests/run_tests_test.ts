@@ -1,0 +1,52 @@
+// `deno task test` as a developer sees it: the functions' logs are shown when a test fails, at the end, and not before.
+import { assert, assertEquals, assertFalse, assertStringIncludes } from "@std/assert";
+import { join } from "node:path";
+import { temporaryFolder } from "./support/project.ts";
+
+const PROJECT = join(import.meta.dirname!, "../..");
+
+/** Runs one test file that calls a function fifteen times. */
+async function runTest(last: string): Promise<{ code: number; text: string }> {
+  await using folder = await temporaryFolder();
+  const file = join(folder.path, "calls_test.ts");
+  await Deno.writeTextFile(
+    file,
+    `Deno.test("calls", async () => {
+      for (let call = 0; call < 15; call++) {
+        const response = await fetch(Deno.env.get("SUPABASE_URL") + "/functions/v1/lock-renew", {
+          method: "POST",
+          headers: { "x-request-id": "call-" + call },
+          body: "{}",
+        });
+        await response.body?.cancel();
+      }
+      ${last}
+    });`,
+  );
+  const env = Object.fromEntries(
+    Object.entries(Deno.env.toObject()).filter(([name]) => !name.startsWith("SUPABASE_")),
+  );
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", join(PROJECT, "tools/run_tests.ts"), file],
+    env: { ...env, NO_COLOR: "1" },
+    clearEnv: true,
+  }).output();
+  return { code, text: [stdout, stderr].map((part) => new TextDecoder().decode(part)).join("") };
+}
+
+const LINE = /"function":"lock-renew"/g;
+
+Deno.test("a run that passes shows no line of the functions' logs", async () => {
+  const { code, text } = await runTest("");
+  assertEquals(code, 0, text);
+  assertFalse(LINE.test(text), text);
+  assertStringIncludes(text, "1 passed, 0 failed");
+});
+
+Deno.test("a run that fails shows the last lines of each function, and how many tests failed", async () => {
+  const { code, text } = await runTest(`throw new Error("on purpose");`);
+  assertEquals(code, 1, text);
+  assertStringIncludes(text, "--- lock-renew, its last lines");
+  assertEquals(text.match(LINE)?.length, 10, text);
+  assert(text.includes("0 passed, 1 failed"), text);
+});
