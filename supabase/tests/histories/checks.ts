@@ -21,6 +21,7 @@ export const CHECKS: Record<string, Check> = {
   "the clock of an answer lies within its call (P3)": answersAreOfTheirTime,
   "tokens grow in the order of the grants (P4)": tokensGrow,
   "one lock_id, one grant (P5)": oneGrant,
+  "what was cancelled is never granted (P5)": nothingCancelledIsGranted,
   "no guarded write without its grant (P4)": writesAreGuarded,
   "what was acknowledged is kept": nothingIsLost,
   "the lock history is what callers were told": historyIsTrue,
@@ -126,9 +127,24 @@ function oneGrant(history: History): Violation[] {
   });
 }
 
+function nothingCancelledIsGranted(history: History): Violation[] {
+  return told(history).flatMap(({ call, key, lease }) => {
+    const isCancelled = history.cancelled.some((one) =>
+      one.key === key && one.id === lease.lock_id && one.type === call.type &&
+      (one.type === "server" || one.holder === call.holder)
+    );
+    return !isCancelled ? [] : [{
+      what: "what was cancelled is never granted (P5)",
+      why: `${lease.lock_id} was granted, and cancelled too`,
+      calls: about(history, { id: lease.lock_id, key }),
+    }];
+  });
+}
+
 /**
  * A guarded write that was committed has the token of a lease that lived when the token was checked, and nobody was granted
- * the lock until its commit. (Its own holder may give the lease back meanwhile.)
+ * the lock until its commit. (Its own holder may give the lease back meanwhile. And who is not yet told of a release may
+ * still write: it counts from its commit, which is later than the moment that it tells.)
  */
 function writesAreGuarded(history: History): Violation[] {
   return history.calls.flatMap((call) => {
@@ -137,12 +153,13 @@ function writesAreGuarded(history: History): Violation[] {
     const grants = grantsOf(history, keyOf(call, call.names[0]!));
     const own = grants.find((grant) => grant.token === ask.token);
     const next = grants.find((grant) => own && grant.lockedAt > own.lockedAt);
+    const end = own ? knownEnd(history, own) : 0;
     const why = !own
       ? "whose token is nobody's"
       : own.lockedAt > answer.checked!
       ? "before its grant"
-      : (own.endedAt ?? own.expiresAt!) < answer.started!
-      ? `${answer.started! - (own.endedAt ?? own.expiresAt!)} µs after its lease ended`
+      : end < answer.started!
+      ? `${answer.started! - end} µs after its lease ended`
       : next && next.lockedAt < answer.committing
       ? `that was committed ${answer.committing - next.lockedAt} µs after the next grant`
       : null;
@@ -152,6 +169,19 @@ function writesAreGuarded(history: History): Violation[] {
       calls: [call.n, ...(next ? about(history, next) : []), ...(own ? about(history, own) : [])],
     }];
   });
+}
+
+/** When a lease had surely ended for everybody: when it ran out, or when somebody had been told that it was released. */
+function knownEnd({ calls, clockError }: History, grant: KnownGrant): number {
+  if (grant.reason === null) return grant.expiresAt!;
+  if (grant.reason === "expired") return grant.endedAt!;
+  const told = calls.filter((call) =>
+    call.answer?.released &&
+    leasesOf(call.answer).some((lease) =>
+      lease.lock_id === grant.id && keyOf(call, lease.database_name) === grant.key
+    )
+  );
+  return Math.min(...told.map(({ returned }) => returned! + clockError));
 }
 
 function nothingIsLost(history: History): Violation[] {

@@ -15,7 +15,9 @@ export interface Call {
     | "delete video"
     | "make video"
     | "change tenant"
-    | "clean up";
+    | "clean up"
+    /** A server adds 1 to server_version by itself. */
+    | "count";
   /** Who calls: a user's id, or a server's name. */
   holder: string;
   type: "client" | "server";

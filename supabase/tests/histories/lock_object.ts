@@ -104,6 +104,13 @@ export function lockObject(history: History, key: string): Sequential<LockCall, 
           return [{ ...state, tenant: call.ask.tenant! }];
         case "change tenant":
           return [{ ...state, tenant: state.tenant && call.ask.tenant! }];
+        case "count":
+          if (!call.answer) return [{ ...state, version: state.version + 1 }];
+          // without a row there is nothing to count
+          if (call.answer.version === undefined) return state.version === 0 ? [state] : [];
+          return call.answer.version === state.version + 1
+            ? [{ ...state, version: call.answer.version }]
+            : [];
         case "clean up":
           return [state];
       }

@@ -18,11 +18,13 @@ export interface RecordOptions {
   sqlClients?: number;
   /** How many come over HTTP. */
   httpClients?: number;
+  /** Keep to the locks without a line, or to those with one, and leave rows and videos where they are; default: everything. */
+  focus?: "usual case" | "line" | undefined;
   /** Where the functions are that are called by SQL; default: the right ones. */
   schema?: string;
 }
 
-const NAMES = ["captions", "layout"];
+const NAMES = ["audio", "captions", "chapters", "layout"];
 const HOLDERS = ["worker-1", "worker-2", "worker-3"];
 const CONTRACT = new Set(["PT400", "PT401", "PT403", "PT404", "PT412", "PT503"]);
 const CODES: Record<string, string> = {
@@ -33,15 +35,7 @@ const CODES: Record<string, string> = {
   PT503: "LOCK_BUSY",
 };
 /** What a caller sees whose connection or statement was ended: nobody knows what became of the call. */
-const UNKNOWN = new Set([
-  "57P01",
-  "57014",
-  "CONNECTION_CLOSED",
-  "CONNECTION_ENDED",
-  "CONNECTION_DESTROYED",
-  "ECONNRESET",
-  "EPIPE",
-]);
+const UNKNOWN = new Set(["57014", "57P01", "CONNECTION_CLOSED"]);
 
 /** An acquisition that callers know of, and use and misuse. */
 interface Acquisition {
@@ -53,13 +47,18 @@ interface Acquisition {
   token?: number;
 }
 
+/** Who makes a call. */
+type Who = Pick<Call, "client" | "holder" | "type">;
+
 type Intention = Pick<Call, "op" | "names" | "isSet" | "ask">;
 
 /** Everything that the callers share. */
 class Recording {
   calls: Call[] = [];
-  pool: Acquisition[] = [];
-  sessions: Session[] = [];
+  /** Acquisitions that callers know of, by lock; the newest last. */
+  pool = new Map<string, Acquisition[]>(NAMES.map((name) => [name, []]));
+  /** The callers' sessions, by their process ids. */
+  backends: number[] = [];
   http: Awaited<ReturnType<typeof newestHttpDoor>> | undefined;
   until = 0;
   constructor(
@@ -68,13 +67,14 @@ class Recording {
     readonly tenants: [string, string],
     readonly schema: string,
     readonly writes: string,
+    readonly focus: RecordOptions["focus"],
   ) {}
 
   /** Sends a call and notes what came of it. */
   async call(
-    who: { client: string; holder: string; type: Call["type"] },
+    who: Who,
     intention: Intention,
-    send: () => Promise<Answer>,
+    send: (call: Call) => Promise<Answer>,
   ): Promise<Call> {
     const call: Call = {
       n: this.calls.length,
@@ -87,7 +87,7 @@ class Recording {
     };
     this.calls.push(call);
     try {
-      call.answer = await send();
+      call.answer = await send(call);
       call.returned = this.clock.now();
     } catch (error) {
       const { code = "" } = error as { code?: string };
@@ -103,8 +103,10 @@ class Recording {
   }
 
   remember(acquisition: Acquisition) {
-    this.pool.push(acquisition);
-    if (this.pool.length > 12) this.pool.shift();
+    for (const name of acquisition.names) {
+      const pool = this.pool.get(name)!.filter(({ id }) => id !== acquisition.id);
+      this.pool.set(name, [...pool.slice(-11), acquisition]);
+    }
   }
 }
 
@@ -127,24 +129,38 @@ export async function record(options: RecordOptions): Promise<History> {
     grant insert on ${writes} to authenticated, service_role`);
   stack.defer(async () => void await sql.unsafe(`drop table ${writes}`));
   const clock = await readClock(sql);
-  const recording = new Recording(clock, tenant.video, [tenant.id, other.id], schema, writes);
+  const recording = new Recording(
+    clock,
+    tenant.video,
+    [tenant.id, other.id],
+    schema,
+    writes,
+    options.focus,
+  );
   recording.until = Date.now() + seconds * 1000;
   if (httpClients > 0) recording.http = await newestHttpDoor();
   const draw = random(seed);
+  const sessions = Array.from({ length: sqlClients }, (_, i) => {
+    const user = users[i];
+    const session = openSession(
+      user ? { role: "authenticated", sub: user.id } : { role: "service_role" },
+    );
+    return { session: stack.use(session), user };
+  });
+  for (const { session: { run } } of sessions) {
+    const [row] = await run<{ pid: number }[]>`select pg_backend_pid() as pid`;
+    recording.backends.push(row!.pid);
+  }
   const clients = [
-    ...Array.from({ length: sqlClients }, (_, i) => {
-      const user = i < 2 ? users[i] : undefined;
-      const session = stack.use(openSession(
-        user ? { role: "authenticated", sub: user.id } : { role: "service_role" },
-      ));
-      recording.sessions.push(session);
-      return sqlClient(recording, `sql ${i}`, session, user, random(draw.fraction() * 2 ** 32));
-    }),
+    ...sessions.map(({ session, user }, i) =>
+      sqlClient(recording, `sql ${i}`, session, user, random(draw.fraction() * 2 ** 32))
+    ),
     ...Array.from(
       { length: httpClients },
       (_, i) => httpClient(recording, `http ${i}`, random(draw.fraction() * 2 ** 32)),
     ),
     owner(recording, stack.use(openSession()), random(draw.fraction() * 2 ** 32)),
+    obstacle(recording, stack.use(openSession()), random(draw.fraction() * 2 ** 32)),
   ];
   await Promise.all(clients);
   const after = await readClock(sql);
@@ -198,58 +214,70 @@ async function final(
 
 /** What a caller may want, with how often. */
 const WANTS = [
-  { what: "acquire", weight: 10 },
-  { what: "acquire again", weight: 3 },
+  { what: "acquire", weight: 12 },
+  { what: "acquire again", weight: 4 },
   { what: "take over", weight: 2 },
   { what: "renew", weight: 5 },
-  { what: "release", weight: 8 },
+  { what: "release", weight: 12 },
   { what: "release early", weight: 1 },
   { what: "release mine", weight: 1 },
   { what: "force", weight: 1 },
-  { what: "advance", weight: 3 },
+  { what: "advance", weight: 2 },
   { what: "write", weight: 5 },
 ] as const;
+
+/** What they want it of. */
+const LOCKS = [
+  { names: ["layout"], isSet: false, focus: "usual case", weight: 7 },
+  // hardly anybody wants this one, so that its leases run out
+  { names: ["audio"], isSet: false, focus: "usual case", weight: 2 },
+  { names: ["captions"], isSet: false, focus: "line", weight: 3 },
+  { names: ["captions", "chapters"], isSet: true, focus: "line", weight: 2 },
+];
 
 /** Makes up what a caller wants next. */
 function intend(
   recording: Recording,
   who: { holder: string; type: Call["type"] },
   draw: Random,
-): Intention & { id?: string } {
+): Intention {
   const { what } = draw.one(WANTS);
-  const known = recording.pool.length > 0 ? draw.one(recording.pool) : undefined;
-  const mine = recording.pool.findLast((one) => one.holder === who.holder);
-  // one's own mostly, somebody else's now and then
-  const chosen = draw.chance(0.75) ? mine ?? known : known;
   const newest = {
     id: crypto.randomUUID(),
-    ...draw.one([
-      { names: ["layout"], isSet: false, weight: 5 },
-      { names: ["captions"], isSet: false, weight: 3 },
-      { names: ["layout", "captions"], isSet: true, weight: 1 },
-    ]),
+    ...draw.one(LOCKS.filter(({ focus }) => (recording.focus ?? focus) === focus)),
   };
-  const ttl = draw.one([1, 1, 2, 60]);
+  const pool = recording.pool.get(newest.names[0]!)!;
+  // the grant that is probably held, or one's own last one, or any, be it somebody else's or long over
+  const chosen = draw.one([
+    { one: pool.findLast(({ token }) => token !== undefined), weight: 12 },
+    { one: pool.findLast(({ holder }) => holder === who.holder), weight: 2 },
+    { one: pool.length > 0 ? draw.one(pool) : undefined, weight: 3 },
+  ]).one;
+  // These locks see no line and no cancellation: only there the functions' usual case is taken.
+  const isPlain = ["layout", "audio"].includes(newest.names[0]!);
+  const ttl = draw.one([1, 1, 1, 2, 60]);
   const { id, names, isSet } = chosen ?? newest;
   const key = { names, isSet };
   switch (what) {
     case "acquire":
-      return acquireOf(newest, { ttl, queue: draw.one([0, 0, 1, 2]) });
+      return acquireOf(newest, { ttl, queue: isPlain ? 0 : draw.one([0, 1, 2]) });
     case "acquire again":
-      return acquireOf({ id, names, isSet }, { ttl, queue: draw.one([0, 2]) });
+      return acquireOf({ id, ...key }, { ttl, queue: isPlain ? 0 : draw.one([0, 2]) });
     case "take over":
       return acquireOf({ ...newest, ...key }, { ttl, takeOver: true });
     case "renew":
       return { op: "renew", ...key, ask: { id, ttl, active: draw.chance(0.7) } };
     case "release":
+      if (isPlain && chosen?.token === undefined) return acquireOf(newest, { ttl });
       return { op: "release", ...key, ask: { id } };
     case "release early":
+      if (isPlain) return acquireOf(newest, { ttl });
       recording.remember({ ...newest, ...who });
       return { op: "release", names: newest.names, isSet: newest.isSet, ask: { id: newest.id } };
     case "release mine":
       return { op: "release", ...key, ask: { byHolder: true } };
     case "force":
-      if (who.type === "client") return { op: "release", ...key, ask: { id } };
+      if (who.type === "client") return acquireOf(newest, { ttl });
       return {
         op: "release",
         ...key,
@@ -257,7 +285,12 @@ function intend(
       };
     case "advance":
     case "write":
-      return { op: what, names: [names[0]!], isSet: false, ask: { token: chosen?.token ?? 1 } };
+      return {
+        op: what,
+        names: [draw.one(names)],
+        isSet: false,
+        ask: { token: chosen?.token ?? 1 },
+      };
   }
 }
 
@@ -302,23 +335,80 @@ async function sqlClient(
     const holder = user?.id ?? draw.one(HOLDERS);
     const who = { client, holder, type };
     const intention = intend(recording, who, draw);
+    const plain = () =>
+      recording.call(who, intention, () => bySql(recording, who, intention, session));
     const call = intention.op === "write"
-      ? await guardedWrite(recording, who, intention, session, draw)
-      : draw.chance(0.15)
+      ? await guardedWrite(recording, who, intention, session, draw.one(WRITES))
+      : draw.chance(0.3)
       ? await inTransaction(recording, who, intention, session, draw)
-      : await recording.call(who, intention, () => bySql(recording, who, intention, session));
-    note(recording, call);
-    if (call.returned === null) await session.run`rollback`.catch(() => {});
-    await pause(draw.fraction() * 12);
+      : await plain();
+    const mine = await goOn(recording, call, plain, draw);
+    if (mine) await use(recording, who, mine, session, draw);
+    // the acquire that its release overtook
+    if (call.answer?.reason === "cancelled" && call.ask.id && draw.chance(0.5)) {
+      const { id } = call.ask;
+      const late = acquireOf({ id, names: call.names, isSet: call.isSet }, { ttl: 1, queue: 1 });
+      const send = () => recording.call(who, late, () => bySql(recording, who, late, session));
+      const ghost = await goOn(recording, await send(), send, draw);
+      if (ghost) await use(recording, who, ghost, session, draw);
+    }
+    await pause(draw.fraction() * 4);
   }
 }
 
-/** Remembers a grant, so that it is renewed, released, used; also by those who should not. */
-function note(recording: Recording, { op, ask, names, isSet, holder, type, answer }: Call) {
-  if (op !== "acquire" || answer?.reason === "ended") return;
-  const [lease] = leasesOf(answer);
-  const token = lease?.fencing_token;
-  recording.remember({ id: ask.id!, names, isSet, holder, type, ...(token ? { token } : {}) });
+/**
+ * Remembers a grant, so that it is renewed, released and used, also by those who should not; and stays in the line, mostly.
+ *
+ * @param again Sends the same acquire again.
+ */
+async function goOn(
+  recording: Recording,
+  call: Call,
+  again: () => Promise<Call>,
+  draw: Random,
+): Promise<Acquisition | undefined> {
+  const { op, ask, names, isSet, holder, type } = call;
+  if (op !== "acquire") return;
+  const acquisition = { id: ask.id!, names, isSet, holder, type };
+  let isInLine = false;
+  for (let tries = 0, { answer } = call;; { answer } = await again()) {
+    const token = leasesOf(answer)[0]?.fencing_token;
+    isInLine ||= (answer?.queue?.position ?? null) !== null;
+    if (token || isInLine || !answer) {
+      recording.remember({ ...acquisition, ...(token ? { token } : {}) });
+    }
+    if (token) return { ...acquisition, token };
+    if (!isInLine || answer?.reason === "ended" || Date.now() > recording.until) return;
+    // most who have waited long enough say so; some die
+    if (tries++ > 20) return acquisition;
+    if (draw.chance(0.003)) return;
+    await pause(draw.fraction() * 50);
+  }
+}
+
+/** What a caller mostly does with a grant: write, and give it back. Of a lock that nobody else wants, it believes in it for too long. */
+async function use(
+  recording: Recording,
+  who: Who,
+  { id, names, isSet, token }: Acquisition,
+  session: Session,
+  draw: Random,
+) {
+  const isQuiet = names[0] === "audio";
+  if (token !== undefined && draw.chance(isQuiet ? 0.8 : 0.3)) {
+    const write = {
+      op: "write" as const,
+      names: [draw.one(names)],
+      isSet: false,
+      ask: { token: token! },
+    };
+    const timing = isQuiet ? [1050, 0] as const : draw.one(TIMINGS.slice(0, -1));
+    await guardedWrite(recording, who, write, session, timing);
+  }
+  if (token !== undefined && (isQuiet || draw.chance(0.25))) return;
+  await pause(draw.fraction() * 10);
+  const release = { op: "release" as const, names, isSet, ask: { id } };
+  await recording.call(who, release, () => bySql(recording, who, release, session));
 }
 
 async function bySql(
@@ -351,23 +441,38 @@ const PARAMETERS = {
   advance_server_version: "video_id database_name fencing_token".split(" "),
 };
 
+/** For how long a transaction was open before its call, and stays open behind it, in milliseconds. */
+const TIMINGS: [before: number, after: number][] = [
+  [5, 0],
+  [40, 0],
+  [5, 0],
+  [0, 10],
+  [0, 40],
+  [1050, 0],
+];
+
+/** Guarded writes mostly are quick, and now and then stay open for long. */
+const WRITES: typeof TIMINGS = [...TIMINGS, [0, 0], [0, 0], [0, 20], [0, 60]];
+
 /** The same call in a transaction that has begun long before, or goes on for long after; now and then behind a savepoint. */
 async function inTransaction(
   recording: Recording,
-  who: { client: string; holder: string; type: Call["type"] },
+  who: Who,
   intention: Intention,
   session: Session,
   draw: Random,
 ): Promise<Call> {
-  const [before, after] = draw.one([[0, 40], [200, 0], [1100, 0], [20, 20]]) as [number, number];
+  const [before, after] = draw.one(draw.chance(0.15) ? TIMINGS : TIMINGS.slice(0, -1));
   const isRolledBack = draw.chance(0.15);
-  const call = await recording.call(who, intention, async () => {
+  const call = await recording.call(who, intention, async (call) => {
     try {
       await session.run`begin`;
       await session.run`select pg_sleep(${before / 1000})`;
       if (draw.chance(0.3)) await session.run`savepoint here`;
+      // the call itself is sent now: whatever it tells must be of this time
+      call.called = recording.clock.now();
       const answer = await bySql(recording, who, intention, session);
-      await session.run`select pg_sleep(${after / 1000})`;
+      if (after > 0) await session.run`select pg_sleep(${after / 1000})`;
       await session.run.unsafe(isRolledBack ? "rollback" : "commit");
       return answer;
     } catch (error) {
@@ -385,14 +490,13 @@ async function inTransaction(
 /** Checks the token and writes, in one transaction that takes its time. */
 async function guardedWrite(
   recording: Recording,
-  who: { client: string; holder: string; type: Call["type"] },
+  who: Who,
   intention: Intention,
   session: Session,
-  draw: Random,
+  [before, after]: readonly [before: number, after: number],
 ): Promise<Call> {
   const { schema, video, writes } = recording;
   const [name] = intention.names;
-  const [before, after] = draw.one([[0, 0], [0, 30], [0, 120], [1050, 30]]) as [number, number];
   const n = recording.calls.length;
   return await recording.call(who, intention, async () => {
     const run = session.run;
@@ -445,13 +549,24 @@ async function httpClient(recording: Recording, client: string, draw: Random) {
     const twin = draw.chance(0.1)
       ? recording.call({ ...who, client: `${client} twin` }, intention, send)
       : null;
-    note(recording, await recording.call(who, intention, send));
+    const call = () => recording.call(who, intention, send);
+    await goOn(recording, await call(), call, draw);
     await twin;
-    await pause(draw.fraction() * 12);
+    await pause(draw.fraction() * 4);
   }
 }
 
-/** Does what happens around the locks: rows and videos come and go, somebody holds a row for long, connections end. */
+/** What happens around the locks, with how often. */
+const EVENTS = [
+  { what: "count", weight: 10 },
+  { what: "clean", weight: 2 },
+  { what: "end", weight: 2 },
+  { what: "row", weight: 2 },
+  { what: "tenant", weight: 1 },
+  { what: "video", weight: 1 },
+] as const;
+
+/** Rows and videos come and go, a server counts versions by itself, connections end. */
 async function owner(recording: Recording, session: Session, draw: Random) {
   const { video, tenants: [tenant, other] } = recording;
   const run = session.run;
@@ -460,9 +575,21 @@ async function owner(recording: Recording, session: Session, draw: Random) {
     recording.call(who, { op, names, isSet: false, ask }, async () => (await send(), {}));
   let owned = tenant;
   while (Date.now() < recording.until) {
-    await pause(draw.fraction() * 120);
+    await pause(draw.fraction() * 40);
     const name = draw.one(NAMES);
-    switch (draw.one(["row", "hold", "hold", "tenant", "video", "clean", "clean", "end"])) {
+    switch (draw.one(recording.focus ? EVENTS.slice(0, 3) : EVENTS).what) {
+      case "count":
+        await recording.call(
+          who,
+          { op: "count", names: ["layout"], isSet: false, ask: {} },
+          async () => {
+            const [row] = await run<{ version: number }[]>`
+            update public.video_database_state set server_version = server_version + 1
+            where video_id = ${video} and database_name = 'layout' returning server_version as version`;
+            return row ?? {};
+          },
+        );
+        break;
       case "row":
         await event(
           "delete row",
@@ -471,15 +598,6 @@ async function owner(recording: Recording, session: Session, draw: Random) {
           () =>
             run`delete from public.video_database_state where video_id = ${video} and database_name = ${name}`,
         );
-        break;
-      case "hold":
-        // longer than anybody waits, now and then
-        await run.begin(async (tx) => {
-          await tx`
-            select from public.video_database_state
-            where video_id = ${video} and database_name = ${name} for update`;
-          await tx`select pg_sleep(${draw.one([0.03, 0.1, 0.55])})`;
-        });
         break;
       case "tenant":
         owned = owned === tenant ? other : tenant;
@@ -497,7 +615,7 @@ async function owner(recording: Recording, session: Session, draw: Random) {
           {},
           () => run`delete from public.videos where id = ${video}`,
         );
-        await pause(draw.fraction() * 30);
+        await pause(draw.fraction() * 15);
         await event("make video", [], { tenant: owned }, () =>
           run`
             insert into public.videos (id, tenant_id, storage_key, status)
@@ -507,12 +625,36 @@ async function owner(recording: Recording, session: Session, draw: Random) {
         await event("clean up", [], {}, () => run`select public.release_expired_locks()`);
         break;
       case "end":
-        // a caller's connection, wherever it is
-        await run`
-          select pg_terminate_backend(pid) from pg_stat_activity
-          where application_name like 'test-%' and state = 'active' and pid <> pg_backend_pid()
-          order by random() limit 1`;
+        // whatever one of the callers is doing: nobody tells it what became of that
+        await run`select pg_cancel_backend(${draw.one(recording.backends)})`;
     }
+  }
+}
+
+/**
+ * Makes others wait where it is tightest: between the read and the write of a call, by holding the table against writes;
+ * or for one row, now and then longer than anybody waits.
+ */
+async function obstacle(recording: Recording, session: Session, draw: Random) {
+  const { video, until } = recording;
+  const who = { client: "obstacle", holder: "obstacle", type: "server" as const };
+  while (Date.now() < until) {
+    await pause(draw.fraction() * 60);
+    const name = draw.one(["layout", "layout", "layout", ...NAMES]);
+    // a lock that has just become free is what many want to write at once
+    if (name === "layout" && draw.chance(0.7)) {
+      const force = { op: "release" as const, names: [name], isSet: false, ask: { force: true } };
+      await recording.call(who, force, () => bySql(recording, who, force, session));
+    }
+    await session.run.begin(async (tx) => {
+      if (draw.chance(0.7)) await tx`lock table public.video_database_state in exclusive mode`;
+      else {
+        await tx`
+          select from public.video_database_state
+          where video_id = ${video} and database_name = ${name} for update`;
+      }
+      await tx`select pg_sleep(${draw.chance(0.02) ? 0.5 : 0.005 + draw.fraction() * 0.02})`;
+    });
   }
 }
 
