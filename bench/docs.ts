@@ -115,7 +115,7 @@ async function draw({ title, unit, x, points }: Plot): Promise<string> {
   const value = { field: "value", type: "quantitative", title: unit } as const;
   const names = { field: "name", type: "nominal", sort: null, title: null } as const;
   const spec: TopLevelSpec = {
-    title,
+    title: x ? { text: title, subtitle: unit } : title,
     background: "white",
     padding: 12,
     width: 460,
@@ -126,8 +126,8 @@ async function draw({ title, unit, x, points }: Plot): Promise<string> {
         mark: { type: "line", point: true },
         encoding: {
           x: { field: "x", type: "quantitative", title: x, scale: { type: "log" } },
-          y: value,
-          color: names,
+          y: { ...value, title: null },
+          color: { ...names, legend: { orient: "bottom", columns: 2, labelLimit: 300 } },
         },
       }
       : {

@@ -115,6 +115,12 @@ async function fill({ admin }: Database, procedure: string, count: number): Prom
 async function compare(small: Database, large: Database, held: boolean, size: GrowthSize) {
   const contestants = [await caller(small, "small", held), await caller(large, "large", held)];
   const { small: below, large: above } = await takeTurns(contestants, size);
+  for (const database of held ? [small, large] : []) {
+    const { ask } = await database.worker();
+    await ask(`
+      select count(release_lock(video_id, database_name, force => true))
+      from public.video_database_state where lock_holder_user_id = 'worker-1'`);
+  }
   return { cpu: ratio(cost(above!), cost(below!)), wall: ratio(above!.wall, below!.wall) };
 }
 
