@@ -85,8 +85,10 @@ begin
             perform holdfast.raise_error('VIDEO_NOT_FOUND');
           end if;
           v_now := clock_timestamp();
+          v_token := greatest(v_token, (date_part('epoch', v_now) * 1000000)::bigint);
           update public.video_database_state s
-          set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => v_ttl)
+          set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => v_ttl),
+            fencing_token = v_token
           where s.video_id = p_video_id and s.database_name = p_database_name;
         end if;
         if v_seen.lock_id is not null then

@@ -47,7 +47,8 @@ begin
     end if;
     v_now := clock_timestamp();
     update public.video_database_state s
-    set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => p_ttl)
+    set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => p_ttl),
+      fencing_token = greatest(s.fencing_token, (date_part('epoch', v_now) * 1000000)::bigint)
     where s.video_id = p_video_id and s.database_name = any (p_names);
   end if;
   return v_now;

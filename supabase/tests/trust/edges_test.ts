@@ -67,6 +67,11 @@ Deno.test("P3 a contender that waited gets a lease that begins after the wait", 
       assertEquals(acquired, true);
       assertGreaterOrEqual(Date.parse(lock!.locked_at), clock!.now.getTime());
       assertEquals(Date.parse(lock!.expires_at) - Date.parse(lock!.locked_at), 1000);
+      assertGreaterOrEqual(
+        lock!.fencing_token,
+        clock!.now.getTime() * 1000,
+        "and so does its token",
+      );
       assertEquals(state?.wasabi_version, way === "the row is changed" ? 1 : 0);
       assertEquals(
         (await acquire(tenant.server, { ...layout(tenant), ...W1 })).acquired,
