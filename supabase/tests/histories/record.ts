@@ -1,4 +1,5 @@
 // Lets many callers do random things to few locks at the same time, and records what they did and were told.
+import type { ISql } from "postgres";
 import { type Clock, readClock } from "./clock.ts";
 import { type Answer, type Call, type History, keyOf, leasesOf } from "./history.ts";
 import { type Random, random } from "./random.ts";
@@ -425,6 +426,7 @@ async function bySql(
     `select ${schema}.${fn}(${order.map((_, i) => `$${i + 1}`).join(", ")}) as answer`,
     order.map((name) => given.find(([field]) => field === name)?.[1] ?? null) as string[],
   );
+  if (row!.answer === null) return { sqlstate: "no answer" };
   return inNumbers(
     typeof row!.answer === "number" ? { version: row!.answer } : row!.answer,
   ) as Answer;
@@ -579,16 +581,7 @@ async function owner(recording: Recording, session: Session, draw: Random) {
     const name = draw.one(NAMES);
     switch (draw.one(recording.focus ? EVENTS.slice(0, 3) : EVENTS).what) {
       case "count":
-        await recording.call(
-          who,
-          { op: "count", names: ["layout"], isSet: false, ask: {} },
-          async () => {
-            const [row] = await run<{ version: number }[]>`
-            update public.video_database_state set server_version = server_version + 1
-            where video_id = ${video} and database_name = 'layout' returning server_version as version`;
-            return row ?? {};
-          },
-        );
+        await count(recording, who, (update) => update(run));
         break;
       case "row":
         await event(
@@ -646,16 +639,40 @@ async function obstacle(recording: Recording, session: Session, draw: Random) {
       const force = { op: "release" as const, names: [name], isSet: false, ask: { force: true } };
       await recording.call(who, force, () => bySql(recording, who, force, session));
     }
-    await session.run.begin(async (tx) => {
-      if (draw.chance(0.7)) await tx`lock table public.video_database_state in exclusive mode`;
-      else {
+    const seconds = draw.chance(0.02) ? 0.5 : 0.005 + draw.fraction() * 0.02;
+    if (draw.chance(0.3)) {
+      await session.run.begin(async (tx) => {
         await tx`
           select from public.video_database_state
           where video_id = ${video} and database_name = ${name} for update`;
-      }
-      await tx`select pg_sleep(${draw.chance(0.02) ? 0.5 : 0.005 + draw.fraction() * 0.02})`;
-    });
+        await tx`select pg_sleep(${seconds})`;
+      });
+      continue;
+    }
+    // and what they have read, the version, is old when they get to their write
+    await count(recording, who, (update) =>
+      session.run.begin(async (tx) => {
+        await tx`lock table public.video_database_state in exclusive mode`;
+        await tx`select pg_sleep(${seconds})`;
+        return await update(tx);
+      }));
   }
+}
+
+/** A server counts a version by itself. */
+async function count(
+  recording: Recording,
+  who: Who,
+  run: (update: (sql: ISql) => Promise<Answer>) => Promise<Answer>,
+) {
+  const intention = { op: "count" as const, names: ["layout"], isSet: false, ask: {} };
+  await recording.call(who, intention, () =>
+    run(async (sql) => {
+      const [row] = await sql<{ version: number }[]>`
+        update public.video_database_state set server_version = server_version + 1
+        where video_id = ${recording.video} and database_name = 'layout' returning server_version as version`;
+      return row ? { version: row.version } : {};
+    }));
 }
 
 const TIMES = new Set(
