@@ -7,7 +7,7 @@ const WANTS = [
   { what: "acquire", weight: 12 },
   { what: "acquire again", weight: 4 },
   { what: "take over", weight: 2 },
-  { what: "renew", weight: 5 },
+  { what: "renew", weight: 8 },
   { what: "release", weight: 12 },
   { what: "release early", weight: 1 },
   { what: "release mine", weight: 1 },

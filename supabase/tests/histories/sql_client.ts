@@ -56,7 +56,7 @@ export async function sqlClient(
   }
 }
 
-/** What a caller mostly does with a grant: write, and give it back. Of a lock that nobody else wants, it believes in it for too long. */
+/** What a caller mostly does with a grant: write, renew it, and give it back. Of a lock that nobody else wants, it believes in it for too long. */
 async function use(
   recording: Recording,
   who: Who,
@@ -74,6 +74,16 @@ async function use(
     };
     const timing = isQuiet ? [1050, 0] as const : draw.one(TIMINGS.slice(0, -1));
     await guardedWrite(recording, who, write, session, timing);
+  }
+  const renew = {
+    op: "renew" as const,
+    names,
+    isSet,
+    ask: { id, ttl: draw.one([1, 2]), active: draw.chance(0.5) },
+  };
+  if (draw.chance(0.2)) await inTransaction(recording, who, renew, session, draw);
+  else if (draw.chance(0.3)) {
+    await recording.call(who, renew, () => bySql(recording, who, renew, session));
   }
   if (token !== undefined && (isQuiet || draw.chance(0.25))) return;
   await pause(draw.fraction() * 10);

@@ -91,10 +91,10 @@ export async function obstacle(recording: Recording, session: Session, draw: Ran
   const { video, until } = recording;
   const who = { client: "obstacle", holder: "obstacle", type: "server" as const };
   while (Date.now() < until) {
-    await pause(draw.fraction() * 60);
+    await pause(draw.fraction() * 40);
     const name = draw.one(["layout", "layout", "layout", ...NAMES]);
     // a lock that has just become free is what many want to write at once
-    if (name === "layout" && draw.chance(0.7)) {
+    if (name === "layout" && draw.chance(0.65)) {
       const force = { op: "release" as const, names: [name], isSet: false, ask: { force: true } };
       await recording.call(who, force, () => bySql(recording, who, force, session));
     }
