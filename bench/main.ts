@@ -6,6 +6,7 @@ import { guard } from "./guard.ts";
 import { http } from "./http.ts";
 import { Lab, ROOT } from "./lab.ts";
 import { line } from "./line.ts";
+import { ours, unlessInterrupted, whole } from "./ours.ts";
 import { peers } from "./peers.ts";
 import { goalTable, type Measured, type Section, show, type Table } from "./report.ts";
 import { sql } from "./sql.ts";
@@ -31,10 +32,7 @@ const { values: options } = parseArgs({
   },
 });
 
-await using started = new AsyncDisposableStack();
-for (const signal of ["SIGINT", "SIGTERM"] as const) {
-  Deno.addSignalListener(signal, () => started.disposeAsync().finally(() => Deno.exit(130)));
-}
+await using started = ours();
 let lab: Promise<Lab> | undefined;
 let stack: Promise<BenchStack> | undefined;
 const progress = (message: string) => console.error(`  ${message} …`);
@@ -89,7 +87,7 @@ const parts: Record<string, (quick: boolean) => Promise<Section>> = {
 
 if (options.help) console.log(HELP);
 else if (options.docs) await fillDocs();
-else await main(options.quick, options.only?.split(",") ?? Object.keys(parts));
+else await unlessInterrupted(main(options.quick, options.only?.split(",") ?? Object.keys(parts)));
 
 async function main(quick: boolean, wanted: string[]): Promise<void> {
   const start = performance.now();
@@ -139,12 +137,12 @@ async function main(quick: boolean, wanted: string[]): Promise<void> {
 }
 
 async function theLab(): Promise<Lab> {
-  lab ??= Lab.start().then((lab) => started.use(lab));
+  lab ??= whole(Lab.start()).then((lab) => started.use(lab));
   return await lab;
 }
 
 async function theStack(): Promise<BenchStack> {
-  stack ??= startBenchStack().then((stack) => started.use(stack));
+  stack ??= whole(startBenchStack()).then((stack) => started.use(stack));
   return await stack;
 }
 

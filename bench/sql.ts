@@ -10,6 +10,7 @@ import {
   ratio,
   takeTurns,
 } from "./measure.ts";
+import { ours } from "./ours.ts";
 import { type Goal, goal, type Section, type Table } from "./report.ts";
 
 /** The commit before waiting became bounded and fair: what those cost is told beside it. */
@@ -112,7 +113,7 @@ async function beside(
   database: Database,
   size: { rounds: number; runs: number },
 ): Promise<Goal[]> {
-  await using ended = new AsyncDisposableStack();
+  await using ended = ours();
   const folder = await Deno.makeTempDir({ prefix: "holdfast-bench-" });
   ended.defer(() => Deno.remove(folder, { recursive: true }));
   if (!await checkOut(commit, "supabase/migrations", folder)) return [];
