@@ -440,3 +440,29 @@ Deno.test("P2 no part of a set is ever seen: whoever looks sees all of it or non
   await Promise.all([look(), live()]);
   assertEquals([...seen].toSorted(), [0, 3]);
 });
+
+Deno.test("the rows of a set are locked in the order of their names, however the request has them", async () => {
+  await using tenant = await newTenant();
+  await rpc(tenant.server, "acquire_lock", { ...set(tenant), ...W1 });
+  await rpc(tenant.server, "release_lock", { ...set(tenant), ...W1 });
+  for (const database_names of [["audio", "layout"], ["layout", "audio"]]) {
+    await using gate = openSession();
+    await using waiting = openSession({ role: "service_role" });
+    await gate.run`begin`;
+    await gate.run`
+      select from public.video_database_state
+      where video_id = ${tenant.video} and database_name = 'layout' for update`;
+    const acquiring = waiting.run`
+      select public.acquire_lock(${tenant.video}, null, 'worker-2', database_names => ${database_names})`
+      .execute();
+    await waiting.blocked();
+    const first = await sql`
+      select from public.video_database_state
+      where video_id = ${tenant.video} and database_name = 'audio' for update nowait`
+      .catch((error) => error.code);
+    assertEquals(first, "55P03", "it waits for layout, and has audio");
+    await gate.run`rollback`;
+    await acquiring;
+    await rpc(tenant.server, "release_lock", { ...set(tenant), force: true });
+  }
+});

@@ -1,6 +1,7 @@
 // P11: no call waits for somebody else's transaction for longer than half a second; and what was read before a wait is not
 // believed after it (P3).
 import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
+import { changedFunctions } from "../support/changed_functions.ts";
 import { openSession, type Session } from "../support/race.ts";
 import { acquire, type Answer, client, release, renew, secretKey, sql } from "../support/stack.ts";
 import { runs } from "../support/soak.ts";
@@ -267,4 +268,67 @@ Deno.test("P8 a member who is removed while they wait for a row is refused", asy
     assertEquals(await acquiring, "PT404", hold);
     await tenant.join("anna");
   }
+});
+
+Deno.test("P1 a grant whose read of the row is old by its write does not pass a guarded write that began in between", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });
+  await tenant.backdate(59.6);
+  // slow between its look and its decision: the lease ends in that time, and before that its holder asserts
+  await using slow = await changedFunctions([
+    [
+      "acquire_lock",
+      "  if not v_server then\n",
+      "  perform pg_sleep(0.6);\n  if not v_server then\n",
+    ],
+  ]);
+  await using holder = openSession({ role: "service_role" });
+  await using contender = openSession({ role: "service_role" });
+  await holder.run`begin`;
+  await contender.run`select 1`;
+  const asking = contender.run.unsafe<{ answer: Answer }[]>(
+    `select ${slow.name}.acquire_lock($1, 'layout', 'worker-2', null, null, null, null, null) as answer`,
+    [tenant.video],
+  ).execute();
+  await new Promise((resolve) => setTimeout(resolve, 100));
+  await holder.run`
+    select public.assert_lock_held(${tenant.video}, 'layout', ${lock!.fencing_token})`;
+  const [row] = await asking;
+  assertEquals(row!.answer.acquired, false, "the guarded write is still open");
+  await holder.run`commit`;
+});
+
+Deno.test("P3 a version that waited past the end of its lease is not counted", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });
+  await tenant.backdate(59.8);
+  const own = { ...layout(tenant), fencing_token: lock!.fencing_token };
+  await using first = openSession({ role: "service_role" });
+  await using second = openSession({ role: "service_role" });
+  await first.run`begin`;
+  await call(first, "advance_server_version", own);
+  const waiting = call(second, "advance_server_version", own).catch((error) => error.code);
+  await second.blocked();
+  await new Promise((resolve) => setTimeout(resolve, 250));
+  await first.run`commit`;
+  assertEquals(await waiting, "PT412");
+  assertEquals((await tenant.state())?.server_version, 1);
+});
+
+Deno.test("P11 a version that cannot be counted at once is busy within half a second", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  const own = { ...layout(tenant), fencing_token: lock!.fencing_token };
+  await using first = openSession({ role: "service_role" });
+  await using second = openSession({ role: "service_role" });
+  await first.run`begin`;
+  await call(first, "advance_server_version", own);
+  await second.run`set statement_timeout = '2s'`;
+  const started = performance.now();
+  assertEquals(
+    await call(second, "advance_server_version", own).catch((error) => error.code),
+    "PT503",
+  );
+  assertLess(performance.now() - started, 600);
+  await first.run`rollback`;
 });

@@ -34,6 +34,14 @@ async function standingOn(tenant: Tenant): Promise<Session> {
   return session;
 }
 
+/** A session that holds the table, so that whoever has read a row waits with the write. */
+async function holdingTheTable(): Promise<Session> {
+  const session = openSession();
+  await session.run`begin`;
+  await session.run`lock table public.video_database_state in share mode`;
+  return session;
+}
+
 Deno.test("P3 a contender that waited gets a lease that begins after the wait", async (t) => {
   const ways: Record<string, [hold: string, leaving: string]> = {
     // the usual path: it has read the row, and waits with its write
@@ -195,23 +203,39 @@ Deno.test("P5 an acquire that is delivered twice around its release leaves no gh
 });
 
 Deno.test("P3 a renewal that waited past the expiry is lost: it judges after it has the row", async () => {
-  await using tenant = await newTenant();
-  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });
-  await tenant.backdate(59.8);
-  const expires = (await tenant.state())!.lock_expires_at!;
-  await using gate = await standingOn(tenant);
-  await using holder = openSession({ role: "service_role" });
-  const renewal = within(holder, "renew", { ...layout(tenant), lock_id: lock!.lock_id });
-  await holder.blocked();
-  await sleep(250);
-  await gate.run`commit`;
-  const { renewed, reason } = await renewal;
-  assertEquals([renewed, reason], [false, "expired"]);
-  assertEquals(
-    (await tenant.state())?.lock_expires_at,
-    expires,
-    "not revived",
-  );
+  for (const hold of ["the table", "the row"]) {
+    await using tenant = await newTenant();
+    const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });
+    await tenant.backdate(59.8);
+    const before = await tenant.state();
+    await using gate = hold === "the row" ? await standingOn(tenant) : await holdingTheTable();
+    await using holder = openSession({ role: "service_role" });
+    const renewal = within(holder, "renew", { ...layout(tenant), lock_id: lock!.lock_id });
+    await holder.blocked();
+    await sleep(250);
+    await gate.run`commit`;
+    const { renewed, reason } = await renewal;
+    assertEquals([renewed, reason], [false, "expired"], hold);
+    assertEquals(await tenant.state(), before, "not revived");
+  }
+});
+
+Deno.test("P1 what was read before a wait is not ended or renewed after it: the row may be another's by then", async () => {
+  for (const verb of ["release", "renew"] as const) {
+    await using tenant = await newTenant();
+    const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+    await using gate = await holdingTheTable();
+    await using late = openSession({ role: "service_role" });
+    // it has read its own lease, and waits with the write
+    const calling = within(late, verb, { ...layout(tenant), lock_id: lock!.lock_id });
+    await late.blocked();
+    await within(gate, "release", { ...layout(tenant), force: true });
+    const next = await within(gate, "acquire", { ...layout(tenant), ...W2, ttl_seconds: 60 });
+    await gate.run`commit`;
+    assertEquals((await calling).reason, "force_released", verb);
+    const state = await tenant.state();
+    assertEquals([state?.lock_id, state?.lock_ttl_seconds], [next.lock!.lock_id, 60], verb);
+  }
 });
 
 Deno.test("P3 a release that waited past the expiry did not release: the lease had expired", async () => {

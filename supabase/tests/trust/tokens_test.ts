@@ -193,6 +193,15 @@ Deno.test("P5 a release that overtakes its acquire cancels it; the same for ever
   assertEquals((await release(tenant.server, own)).reason, "cancelled");
   await sql`delete from public.video_database_state where video_id = ${tenant.video}`;
   assertEquals((await acquire(tenant.server, request)).end_reason, "cancelled");
+  // and for one that was made by hand, was acquired by others, and is free again
+  await sql`
+    insert into public.video_database_state (video_id, database_name, tenant_id)
+    values (${tenant.video}, 'layout', ${tenant.id})`;
+  for (const _ of [1, 2]) {
+    assertEquals((await acquire(tenant.server, request)).end_reason, "cancelled");
+    const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W2 });
+    await release(tenant.server, { ...layout(tenant), lock_id: lock!.lock_id });
+  }
   // a cancellation is kept for an hour at the least
   await sql`
     update holdfast.cancellation set cancelled_at = cancelled_at - interval '59 minutes'
