@@ -69,7 +69,8 @@ function* pages(folder: string): Generator<string> {
 
 /**
  * `<!--bench:KEY-->…<!--/bench-->` holds a figure by its id, `table:ID`, or of a part `goals:PART`, `date:PART`,
- * `machine:PART`, `commit:PART`. What was not measured stays as it is, and is named in `missing`.
+ * `machine:PART`, `commit:PART`. What was not measured stays as it is, and is named in `missing`. Within a sentence it
+ * stands between `**`, as a comment that begins a line ends the paragraph.
  */
 function fill(text: string, figures: Figures, missing: string[]): string {
   return text.replace(/<!--bench:([\w:-]+)-->[\s\S]*?<!--\/bench-->/g, (old, key) => {
@@ -117,6 +118,7 @@ async function draw({ title, unit, x, points }: Plot): Promise<string> {
   const spec: TopLevelSpec = {
     title: x ? { text: title, subtitle: unit } : title,
     background: "white",
+    config: { axis: { labelLimit: 400 }, legend: { labelLimit: 400 } },
     padding: 12,
     width: 460,
     data: { values: points },
@@ -127,11 +129,11 @@ async function draw({ title, unit, x, points }: Plot): Promise<string> {
         encoding: {
           x: { field: "x", type: "quantitative", title: x, scale: { type: "log" } },
           y: { ...value, title: null },
-          color: { ...names, legend: { orient: "bottom", columns: 2, labelLimit: 300 } },
+          color: { ...names, legend: { orient: "bottom", columns: 2 } },
         },
       }
       : {
-        encoding: { y: { ...names, axis: { labelLimit: 320 } } },
+        encoding: { y: names },
         layer: [
           { mark: { type: "bar", color: "#0b6bcb" }, encoding: { x: value } },
           {

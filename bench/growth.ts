@@ -33,6 +33,8 @@ export async function growth(
   const rows: Table["rows"] = [];
   const points: Plot["points"] = [];
   for (const kind of ["videos", "rows of history"]) {
+    points.push({ name: `pair, ${kind}`, x: size.sizes[0]!, value: 1 });
+    points.push({ name: `refusal, ${kind}`, x: size.sizes[0]!, value: 1 });
     for (const count of size.sizes.slice(1)) {
       onProgress(`${show(count)} ${kind}`);
       await fill(large, kind === "videos" ? "add_videos" : "add_past", count);

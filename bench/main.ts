@@ -44,7 +44,7 @@ const parts: Record<string, (quick: boolean) => Promise<Section>> = {
   async sql(quick) {
     return await sql(await theLab(), {
       limit: quick ? { rounds: 1, runs: 2 } : { rounds: 20, runs: 50 },
-      before: quick ? { rounds: 2, runs: 5 } : { rounds: 100, runs: 150 },
+      before: quick ? { rounds: 2, runs: 5 } : { rounds: 300, runs: 100 },
     });
   },
   async guard(quick) {
@@ -82,7 +82,7 @@ const parts: Record<string, (quick: boolean) => Promise<Section>> = {
     return await growth(await theLab(), {
       ...quick
         ? { rounds: 1, runs: 2, sizes: [100, 200], renewals: 100, expired: 10 }
-        : { rounds: 15, runs: 100, sizes: [...sizes, most], renewals: 300_000, expired: 10_000 },
+        : { rounds: 15, runs: 300, sizes: [...sizes, most], renewals: 300_000, expired: 10_000 },
     }, progress);
   },
 };

@@ -75,6 +75,28 @@ export async function sql(lab: Lab, size: SqlSize): Promise<Section> {
   };
 }
 
+/** What a pair has now that it had not before, and how it is left out. */
+const LEFT_OUT: Record<string, { what: string; sql: string }> = {
+  index: {
+    what: "its index that finds old history",
+    sql: "drop index public.video_database_lock_history_ended_at_idx",
+  },
+  bound: {
+    what: "its bound of waits",
+    sql: `do $$
+      declare
+        f regprocedure;
+      begin
+        for f in select oid from pg_proc where proname in ('acquire_lock', 'release_lock')
+          and pronamespace = 'holdfast'::regnamespace
+        loop
+          execute format('alter function %s reset lock_timeout', f);
+        end loop;
+      end
+    $$`,
+  },
+};
+
 /** One caller, who does not wait for a disk: it would hide what is looked for. Empty where the commit is not known. */
 async function beside(
   commit: string,
@@ -82,34 +104,35 @@ async function beside(
   database: Database,
   size: { rounds: number; runs: number },
 ): Promise<Goal[]> {
+  await using ended = new AsyncDisposableStack();
   const folder = await Deno.makeTempDir({ prefix: "holdfast-bench-" });
-  try {
-    if (!await checkOut(commit, "supabase/migrations", folder)) return [];
-    await using earlier = await lab.database("earlier", { supabase: join(folder, "supabase") });
-    const off = { synchronous_commit: "off" };
-    const callers = [
-      await holdfast(database, HOLDFAST, 1, off),
-      await holdfast(earlier, commit, 1, off),
-    ];
-    const pairs = await takeTurns(callers.map(({ pair }) => pair), size);
-    const refusals = await takeTurns(callers.map(({ refusal }) => refusal!), size);
-    const compare = (of: Record<string, Costs>, what: (costs: Costs) => number[] = cost) =>
-      ratio(what(of[HOLDFAST]!), what(of[commit]!));
-    const atMost = 1.05;
-    return [
-      goal("pair-before", `server CPU of a pair, ÷ at ${commit}`, compare(pairs), { atMost }),
-      goal(
-        "pair-before-wall",
-        `a pair as its caller sees it, ÷ at ${commit}`,
-        compare(pairs, ({ wall }) => wall),
-      ),
-      goal("refusal-before", `server CPU of a refusal, ÷ at ${commit}`, compare(refusals), {
-        atMost,
-      }),
-    ];
-  } finally {
-    await Deno.remove(folder, { recursive: true });
+  ended.defer(() => Deno.remove(folder, { recursive: true }));
+  if (!await checkOut(commit, "supabase/migrations", folder)) return [];
+  const earlier = await lab.database("earlier", { supabase: join(folder, "supabase") });
+  const off = { synchronous_commit: "off" };
+  const callers = [
+    await holdfast(database, HOLDFAST, 1, off),
+    await holdfast(ended.use(earlier), commit, 1, off),
+  ];
+  const refusals = await takeTurns(callers.map(({ refusal }) => refusal!), size);
+  for (const [name, { sql }] of Object.entries(LEFT_OUT)) {
+    const without = ended.use(await lab.database(`without_${name}`));
+    await without.owner.query(sql);
+    callers.push(await holdfast(without, name, 1, off));
   }
+  const pairs = await takeTurns(callers.map(({ pair }) => pair), size);
+  const wall = ratio(pairs[HOLDFAST]!.wall, pairs[commit]!.wall);
+  const pair = (name: string) => ratio(cost(pairs[name]!), cost(pairs[commit]!));
+  const refusal = ratio(cost(refusals[HOLDFAST]!), cost(refusals[commit]!));
+  const atMost = { atMost: 1.05 };
+  return [
+    goal("pair-before", `server CPU of a pair, ÷ at ${commit}`, pair(HOLDFAST), atMost),
+    ...Object.entries(LEFT_OUT).map(([name, { what }]) =>
+      goal(`pair-before-${name}`, `the same without ${what}`, pair(name))
+    ),
+    goal("pair-before-wall", `a pair as its caller sees it, ÷ at ${commit}`, wall),
+    goal("refusal-before", `server CPU of a refusal, ÷ at ${commit}`, refusal, atMost),
+  ];
 }
 
 const ACQUIRE = "select acquire_lock($1, 'layout', $2, $3)";

@@ -200,8 +200,16 @@ export class Lease extends EventTarget implements AsyncDisposable {
     const deadline = sentAt + left - Math.min(1000, ttl / 20);
     this.#deadline = Math.max(this.#deadline, deadline);
     this.#renewedAt = Date.now();
+    this.#arm();
+  }
+
+  /** Looks at the deadline. A timer may be early as well as late, so it is armed until the lease is over. */
+  #arm(): void {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#look(), this.#deadline - performance.now());
+    this.#timer = setTimeout(() => {
+      this.#look();
+      if (!this.#ending) this.#arm();
+    }, Math.max(1, this.#deadline - performance.now()));
   }
 
   async #keep(): Promise<void> {
