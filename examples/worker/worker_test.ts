@@ -21,7 +21,9 @@ async function makeTable(): Promise<void> {
     grant select, insert on public.${table} to service_role;
     select holdfast.guard('public.${table}', database => 'captions');
     notify pgrst, 'reload schema'`);
-  afterAll(() => sql.unsafe(`drop table public.${table}`));
+  afterAll(() =>
+    sql.unsafe(`select holdfast.unguard('public.${table}'); drop table public.${table}`)
+  );
 }
 
 function startWorker(name: string, video: string, stopAt = ""): Deno.ChildProcess {
