@@ -6,7 +6,7 @@ import type { Told } from "./support/deadline_worker.ts";
 const SOAK = Deno.env.get("SOAK") !== undefined;
 const PROCESSES = 3;
 const VIDEOS = 30;
-const ROUNDS = SOAK ? 60 : 2;
+const ROUNDS = SOAK ? 60 : 2; // 5,400 or 180 leases
 
 /** Keeps the machine's processors busy. */
 function burn(): Disposable {
