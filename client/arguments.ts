@@ -1,13 +1,6 @@
 import { notSupported } from "./errors.ts";
 import type { LockOptions } from "./types.ts";
 
-/** What `request` was called with, converted and judged. */
-export interface Arguments<Name, Callback> {
-  name: Name;
-  options: LockOptions;
-  callback: Callback;
-}
-
 /**
  * Converts what `request` was called with, in the order that Web IDL gives, so that a wrong call is refused here just as
  * `navigator.locks` refuses it.
@@ -18,12 +11,12 @@ export interface Arguments<Name, Callback> {
  */
 export function readArguments<Name, Callback>(
   args: readonly unknown[],
-): Arguments<Name, Callback> {
+): [name: Name, options: LockOptions, callback: Callback] {
   if (args.length < 2) throw new TypeError("Needs a name and a callback");
   const [name, given, callback] = args.length > 2 ? args : [args[0], undefined, args[1]];
   const options = readOptions(given);
   if (typeof callback !== "function") throw new TypeError("The callback is no function");
-  return { name: name as Name, options, callback: callback as Callback };
+  return [name as Name, options, callback as Callback];
 }
 
 /**

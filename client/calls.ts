@@ -95,7 +95,7 @@ export class Calls {
     for (let failures = 1;; failures++) {
       try {
         const answer = await this.call(name, body);
-        if (!("reason" in answer && answer.reason === "busy") || !goesOn()) return answer;
+        if ((answer as { reason?: string }).reason !== "busy" || !goesOn()) return answer;
       } catch (error) {
         if (!isTemporary(error) || !goesOn()) throw error;
       }

@@ -70,8 +70,7 @@ export class LockClient {
   ): Promise<Awaited<T>>;
   request<T>(key: Key, options: LockOptions, callback: (lease: Lease) => T): Promise<Awaited<T>>;
   async request(...args: unknown[]): Promise<unknown> {
-    const { name, options, callback } = readArguments<Key, Callback<Lease | null>>(args);
-    return await this.#run(name, options, callback);
+    return await this.#run(...readArguments<Key, Callback<Lease | null>>(args));
   }
 
   /**
@@ -113,11 +112,11 @@ export class LockClient {
    */
   forVideo(video_id: string): VideoLocks {
     const request = async (...args: unknown[]) => {
-      const { name, options, callback } = readArguments<string, Callback<Lease | null>>(args);
+      const [name, options, callback] = readArguments<string, Callback<Lease | null>>(args);
       const database_name = `${name}`; // a symbol is a TypeError
       if (!NAME.test(database_name)) throw notSupported(`Names match ${NAME.source}`);
-      const key = { video_id, database_name };
-      return await this.#run(key, { waitSeconds: Infinity, ...options }, callback);
+      const patient = { waitSeconds: Infinity, ...options };
+      return await this.#run({ video_id, database_name }, patient, callback);
     };
     return { request: request as VideoLocks["request"], query: () => this.query({ video_id }) };
   }

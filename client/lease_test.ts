@@ -296,7 +296,7 @@ async function guardedTable(): Promise<{ name: string } & AsyncDisposable> {
   return {
     name,
     async [Symbol.asyncDispose]() {
-      await sql.unsafe(`drop table public.${name}`);
+      await sql.unsafe(`select holdfast.unguard('public.${name}'); drop table public.${name}`);
     },
   };
 }

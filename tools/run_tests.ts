@@ -31,7 +31,7 @@ const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
 const ON_THE_EMBEDDED = ["local/tests"];
 /** They wait more than they compute, so they run beside the others, on a stack of their own. */
-const BESIDE = ["client"];
+const BESIDE = ["client", "examples"];
 
 async function main([...args]: string[]): Promise<number> {
   isolateEnvironment();

@@ -1,0 +1,101 @@
+import { join } from "node:path";
+import { assertEquals, assertGreater } from "@std/assert";
+import { afterAll, publishableKey, secretKey, sql, url } from "../supabase/tests/support/stack.ts";
+import { newTenant } from "../supabase/tests/support/tenant.ts";
+
+// What a newcomer copies has to work as it stands: every TypeScript block of these pages is type-checked, and runs on the
+// stack as a program of its own, with what the page takes for granted around it.
+
+const PROJECT = join(import.meta.dirname!, "..");
+const PAGES = [
+  "README.md",
+  "docs/reference/client.md",
+  "docs/how-to/lock-from-a-page.md",
+  "docs/how-to/run-a-worker.md",
+  "docs/how-to/wait-for-a-lock.md",
+];
+/** The most that a caller has to write by hand. */
+const MOST_LINES = 5;
+
+/** What a block takes for granted, unless it says it itself. */
+const GIVEN: Record<string, string> = {
+  createClient: `import { createClient } from "@supabase/supabase-js";`,
+  createLockClient: `import { createLockClient } from "../client/mod.ts";`,
+  url: `const url = Deno.env.get("SUPABASE_URL")!;`,
+  publishableKey: `const publishableKey = Deno.env.get("SUPABASE_PUBLISHABLE_KEY")!;`,
+  secretKey: `const secretKey = Deno.env.get("SUPABASE_SECRET_KEY")!;`,
+  video_id: `const video_id = Deno.args[0]!;`,
+  rows: `const rows = [{ video_id: Deno.args[0]!, line: 1, text: "Hello" }];`,
+  supabase:
+    `const supabase = createClient(url, publishableKey, { accessToken: async () => Deno.args[1]! });`,
+  worker: `const worker = createClient(url, secretKey);`,
+  locks: `const locks = createLockClient(worker, { holder: "worker-1" });`,
+};
+
+function program(block: string): string {
+  // a user's page is signed in already, which the block says in a comment
+  const text = block.replaceAll(`"holdfast"`, `"../client/mod.ts"`)
+    .replace(
+      "createClient(url, publishableKey)",
+      `createClient(url, publishableKey, { accessToken: async () => Deno.args[1]! })`,
+    );
+  const missing = Object.entries(GIVEN)
+    .filter(([name]) => !new RegExp(`(const|import \\{[^}]*) ?\\b${name}\\b`).test(text)).map((
+      [, line],
+    ) => line);
+  return [...missing, text, "Deno.exit(0); // a page or a worker would go on"].join("\n");
+}
+
+/** The application's own table, as docs/how-to/guard-a-table.md has it. */
+Deno.test.beforeAll(async () => {
+  await sql.unsafe(`
+    create table public.captions (
+      video_id uuid not null, line integer not null, text text, primary key (video_id, line));
+    grant select, insert, update, delete on public.captions to authenticated, service_role;
+    select holdfast.guard('public.captions', database => 'captions');
+    notify pgrst, 'reload schema'`);
+  afterAll(() =>
+    sql.unsafe(`select holdfast.unguard('public.captions'); drop table public.captions`)
+  );
+});
+
+for (const page of PAGES) {
+  Deno.test(`the snippets of ${page} are right, and run`, async () => {
+    await using tenant = await newTenant();
+    const anna = await tenant.join("anna");
+    const text = await Deno.readTextFile(join(PROJECT, page));
+    const blocks = [...text.matchAll(/^```ts\b[^\n]*\n(.*?)^```/gms)].map(([, block]) => block!);
+    assertGreater(blocks.length, 0);
+    const folder = await Deno.makeTempDir({ dir: PROJECT, prefix: ".snippets-" });
+    try {
+      for (const block of blocks) {
+        const file = join(folder, "snippet.ts");
+        await Deno.writeTextFile(file, program(block));
+        const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+          args: ["run", "-A", "--check", file, tenant.video, anna.token],
+          cwd: PROJECT,
+          env: {
+            SUPABASE_URL: url,
+            SUPABASE_PUBLISHABLE_KEY: publishableKey,
+            SUPABASE_SECRET_KEY: secretKey,
+          },
+        }).output();
+        const said = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+        assertEquals(success, true, `${block}\n${said}`);
+      }
+    } finally {
+      await Deno.remove(folder, { recursive: true });
+    }
+  });
+}
+
+Deno.test("a lock from a page, and one from a worker, take five lines at most", async () => {
+  for (const page of PAGES.slice(2, 4)) {
+    const text = await Deno.readTextFile(join(PROJECT, page));
+    const [, block = ""] = /^```ts[^\n]*\n(.*?)^```/ms.exec(text) ?? [];
+    const lines = block.split("\n").filter((line) =>
+      line.trim() !== "" && !line.startsWith("import")
+    );
+    assertGreater(MOST_LINES + 1, lines.length, page);
+  }
+});

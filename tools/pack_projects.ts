@@ -1,0 +1,84 @@
+import { join } from "node:path";
+
+const PEER = "@supabase/supabase-js@2.119.1";
+
+/** What a caller's page or worker may look like; it has to compile strictly, and to run. */
+const CALLER = `
+import { createClient } from "@supabase/supabase-js";
+import { createLockClient, LockError } from "holdfast";
+const supabase = createClient("http://127.0.0.1:9", "sb_secret_none", {});
+const locks = createLockClient(supabase, { holder: "worker-1" });
+const key = { video_id: "00000000-0000-4000-8000-000000000101", database_name: "layout" };
+const error = await locks.acquire(key, { ifAvailable: true }).catch((error) => error);
+if (!(error instanceof LockError) || error.code !== "NO_ANSWER") throw error;
+console.log("used");
+`;
+
+/** Only types: the locks of a video stand where lib.dom's are wanted. */
+const TYPES = `
+import { createClient } from "@supabase/supabase-js";
+import { createLockClient, type Lease } from "holdfast";
+const locks = createLockClient(createClient("http://127.0.0.1:9", "key"));
+export const manager: Pick<LockManager, "query" | "request"> = locks.forVideo("video");
+export const number: Promise<number> = locks.forVideo("video").request("layout", async () => 1);
+export const text: Promise<string> =
+  locks.request({ video_id: "", database_name: "" }, { ttlSeconds: 60 }, (lease: Lease) => lease.name);
+export const lock: Promise<Lease | null> =
+  locks.acquire({ video_id: "", database_names: ["a", "b"] }, { ifAvailable: true });
+`;
+
+const VITE_CONFIG = {
+  compilerOptions: {
+    ...{ target: "ES2022", lib: ["ES2022", "DOM", "DOM.Iterable"], module: "ESNext" },
+    ...{ moduleResolution: "bundler", strict: true, noEmit: true, skipLibCheck: true, types: [] },
+  },
+  include: ["*.ts"],
+};
+
+async function inProject(folder: string, command: string, ...args: string[]): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(command, {
+    args,
+    cwd: folder,
+    env: { npm_config_update_notifier: "false" },
+  }).output();
+  const text = new TextDecoder().decode(stdout);
+  if (!success) throw new Error(`${command} ${args}:\n${text}${new TextDecoder().decode(stderr)}`);
+  return text;
+}
+
+async function project(files: Record<string, string>, ...packages: string[]): Promise<string> {
+  const folder = await Deno.makeTempDir({ prefix: "holdfast-pack-" });
+  const all = { "package.json": JSON.stringify({ private: true, type: "module" }), ...files };
+  for (const [name, text] of Object.entries(all)) {
+    await Deno.writeTextFile(join(folder, name), text);
+  }
+  await inProject(folder, "npm", "install", "--no-audit", "--no-fund", ...packages);
+  return folder;
+}
+
+/**
+ * Installs the tarball where nothing else is, and uses it: in Node 20, in Node 24, and in a Vite project in TypeScript.
+ *
+ * @param tarball Path of the tarball.
+ */
+export async function tryInProjects(tarball: string): Promise<void> {
+  for (const version of ["20.19.0", "24.9.0"]) {
+    // Node 20 has no WebSocket, and supabase-js wants one at hand even where Realtime is not used
+    const caller = CALLER.replace("{});", "{ realtime: { transport: class {} } });");
+    const folder = await project({ "main.js": caller }, tarball, PEER);
+    const node = ["--yes", `--package=node@${version}`, "node", "main.js"];
+    console.log(`Node ${version}: ${(await inProject(folder, "npx", ...node)).trim()}`);
+    await Deno.remove(folder, { recursive: true });
+  }
+  const files = {
+    "index.html": '<script type="module" src="/main.ts"></script>',
+    "main.ts": CALLER,
+    "types.ts": TYPES,
+    "tsconfig.json": JSON.stringify(VITE_CONFIG),
+  };
+  const folder = await project(files, tarball, PEER, "vite@8.3.8", "typescript@5.9.3");
+  await inProject(folder, "npx", "tsc");
+  await inProject(folder, "npx", "vite", "build", "--target", "es2022");
+  console.log("Vite with TypeScript: built");
+  await Deno.remove(folder, { recursive: true });
+}
