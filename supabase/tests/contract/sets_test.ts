@@ -212,6 +212,12 @@ Deno.test("renew of a set renews all or none, and says which was lost and how", 
     microseconds(renewed.locks![0]!.expires_at) - microseconds(renewed.server_time!),
     300_000_000,
   );
+  const shorter = await rpc(tenant.server, "renew_lock", { ...beat, ttl_seconds: 30 });
+  assertEquals(
+    shorter.locks!.map(({ expires_at }) => expires_at),
+    renewed.locks!.map(({ expires_at }) => expires_at),
+    "never backwards",
+  );
 
   await rpc(tenant.server, "release_lock", { ...one(tenant, "captions"), force: true });
   const before = await rows(tenant);
@@ -454,7 +460,7 @@ Deno.test("the rows of a set are locked in the order of their names, however the
       where video_id = ${tenant.video} and database_name = 'layout' for update`;
     const acquiring = waiting.run`
       select public.acquire_lock(${tenant.video}, null, 'worker-2', database_names => ${database_names})`
-      .execute();
+      .catch((error) => error);
     await waiting.blocked();
     const first = await sql`
       select from public.video_database_state
