@@ -162,7 +162,7 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "a deleted row's lease was live, whatever the clock says",
       "case when old.lock_expires_at <= v_now then 'expired' else 'force_released' end",
       "'force_released'",
-      "contract/lock_acquire",
+      "trust/tokens",
     ],
     [
       "a moved row keeps its lease",
