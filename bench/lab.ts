@@ -5,6 +5,7 @@ import { authSchema } from "../local/auth/auth_api.ts";
 import { migrate } from "../local/postgres/migrate.ts";
 import { type Postgres, startPostgres } from "../local/postgres/postgres.ts";
 import { prepareDatabase } from "../local/postgres/prepare_database.ts";
+import { ours } from "./ours.ts";
 
 /** What is in a database of the lab. */
 export interface DatabaseOptions {
@@ -51,7 +52,7 @@ export class Lab implements AsyncDisposable {
 
   /** Starts the server. It ends, and its folder goes, with the lab. */
   static async start(): Promise<Lab> {
-    await using started = new AsyncDisposableStack();
+    await using started = ours();
     const folder = await Deno.makeTempDir({ prefix: "holdfast-bench-" });
     started.defer(() => Deno.remove(folder, { recursive: true }));
     const server = await startPostgres({
@@ -61,7 +62,7 @@ export class Lab implements AsyncDisposable {
       logFile: join(folder, "postgres.log"),
     });
     started.defer(() => server.stop());
-    return new Lab(started.move(), server);
+    return new Lab(ours(started.move()), server);
   }
 
   /** Makes a database with the project's migrations, some videos and a past. */

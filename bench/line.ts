@@ -1,5 +1,6 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { max, median, quantile } from "simple-statistics";
+import { ours } from "./ours.ts";
 import { goal, type Section } from "./report.ts";
 import { type Service, startEtcd, startRedis } from "./services.ts";
 import type { BenchStack } from "./stack.ts";
@@ -48,7 +49,7 @@ export async function line(
   size: LineSize,
   onProgress: (message: string) => void,
 ): Promise<Section> {
-  await using started = new AsyncDisposableStack();
+  await using started = ours();
   const starting = { started, leftOut: [] as string[] };
   const services = [
     holdfast(stack),

@@ -104,6 +104,17 @@ export function ratio(over: number[], under: number[]): Figure {
   return overRounds(over.map((value, i) => value / under[i]!));
 }
 
+/**
+ * The same for a difference of a few hundredths: what else the machine does only adds, so the tenth of the turns that
+ * were disturbed least is compared.
+ *
+ * @param over One number for each round.
+ * @param under The other's, of the same rounds.
+ */
+export function closeRatio(over: number[], under: number[]): Figure {
+  return { ...ratio(over, under), figure: quantile(over, 0.1) / quantile(under, 0.1) };
+}
+
 /** The server's CPU time where it is known, or else what the caller saw. */
 export function cost({ cpu, wall }: Costs): number[] {
   return cpu.every((micros) => micros > 0) ? cpu : wall;

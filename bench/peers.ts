@@ -1,6 +1,7 @@
 import { median } from "simple-statistics";
 import { type Database, type Lab, type Session, videoId } from "./lab.ts";
 import { overRounds } from "./measure.ts";
+import { ours } from "./ours.ts";
 import type { Plot, Section, Table } from "./report.ts";
 import { type Service, startEtcd, startRedis } from "./services.ts";
 
@@ -20,7 +21,7 @@ export interface PeersSize {
  */
 export async function peers(lab: Lab, size: PeersSize): Promise<Section> {
   await using database = await lab.database("peers");
-  await using started = new AsyncDisposableStack();
+  await using started = ours();
   const starting = { started, leftOut: [] as string[] };
   const most = Math.max(...size.clients);
   const services = [

@@ -1,7 +1,16 @@
 import { join } from "node:path";
 import { min } from "simple-statistics";
 import { checkOut, type Database, type Lab, type Session, videoId } from "./lab.ts";
-import { type Contestant, cost, type Costs, overRounds, ratio, takeTurns } from "./measure.ts";
+import {
+  closeRatio,
+  type Contestant,
+  cost,
+  type Costs,
+  overRounds,
+  ratio,
+  takeTurns,
+} from "./measure.ts";
+import { ours } from "./ours.ts";
 import { type Goal, goal, type Section, type Table } from "./report.ts";
 
 /** The commit before waiting became bounded and fair: what those cost is told beside it. */
@@ -104,7 +113,7 @@ async function beside(
   database: Database,
   size: { rounds: number; runs: number },
 ): Promise<Goal[]> {
-  await using ended = new AsyncDisposableStack();
+  await using ended = ours();
   const folder = await Deno.makeTempDir({ prefix: "holdfast-bench-" });
   ended.defer(() => Deno.remove(folder, { recursive: true }));
   if (!await checkOut(commit, "supabase/migrations", folder)) return [];
@@ -114,16 +123,17 @@ async function beside(
     await holdfast(database, HOLDFAST, 1, off),
     await holdfast(ended.use(earlier), commit, 1, off),
   ];
-  const refusals = await takeTurns(callers.map(({ refusal }) => refusal!), size);
+  const longer = { ...size, runs: size.runs * 5 }; // as a turn of refusals is short
+  const refusals = await takeTurns(callers.map(({ refusal }) => refusal!), longer);
   for (const [name, { sql }] of Object.entries(LEFT_OUT)) {
     const without = ended.use(await lab.database(`without_${name}`));
     await without.owner.query(sql);
     callers.push(await holdfast(without, name, 1, off));
   }
   const pairs = await takeTurns(callers.map(({ pair }) => pair), size);
-  const wall = ratio(pairs[HOLDFAST]!.wall, pairs[commit]!.wall);
-  const pair = (name: string) => ratio(cost(pairs[name]!), cost(pairs[commit]!));
-  const refusal = ratio(cost(refusals[HOLDFAST]!), cost(refusals[commit]!));
+  const wall = closeRatio(pairs[HOLDFAST]!.wall, pairs[commit]!.wall);
+  const pair = (name: string) => closeRatio(cost(pairs[name]!), cost(pairs[commit]!));
+  const refusal = closeRatio(cost(refusals[HOLDFAST]!), cost(refusals[commit]!));
   const atMost = { atMost: 1.05 };
   return [
     goal("pair-before", `server CPU of a pair, ÷ at ${commit}`, pair(HOLDFAST), atMost),

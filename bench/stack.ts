@@ -3,6 +3,7 @@ import { join } from "node:path";
 import pg from "pg";
 import type { Stack } from "../local/stack.ts";
 import { ROOT } from "./lab.ts";
+import { ours } from "./ours.ts";
 
 /** A whole stack with the project's functions, those of baseline_function.ts, and some videos. */
 export interface BenchStack extends AsyncDisposable {
@@ -25,7 +26,7 @@ export const BASELINES = ["bench-empty", "bench-passing", "bench-two-calls"];
 
 /** Starts the stack in a thread of its own. */
 export async function startBenchStack(): Promise<BenchStack> {
-  await using started = new AsyncDisposableStack();
+  await using started = ours();
   const project = await Deno.makeTempDir({ prefix: "holdfast-bench-project-" });
   started.defer(() => Deno.remove(project, { recursive: true }));
   await prepareProject(join(project, "supabase"));
@@ -54,7 +55,7 @@ export async function startBenchStack(): Promise<BenchStack> {
     if (!response.ok) throw new Error(`${method} ${path}: ${response.status} ${text}`);
     return text && JSON.parse(text);
   };
-  const all = started.move();
+  const all = ours(started.move());
   return {
     sql,
     project,

@@ -1075,6 +1075,7 @@ declare
   v_now timestamptz;
   v_all holdfast.met[];
   v_first holdfast.met;
+  v_granted json;
   v_missing text[];
   v_busy boolean := false;
   v_grantable boolean;
@@ -1098,7 +1099,11 @@ begin
     if found then
       perform holdfast.raise_invalid_request(array['lock_id names an acquisition of other databases']);
     elsif v_first is null then
-      return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
+      v_granted := holdfast.granted(p_video_id, v_names, v_lock_id, p_database_names is not null, v_now);
+      if v_granted is not null then
+        return v_granted;
+      end if;
+      continue; -- it has ended since that look
     elsif v_first.reason = 'ended' then
       return holdfast.refused(v_first, 'ended', v_now);
     end if;
@@ -1111,7 +1116,7 @@ begin
       v_locked := 'nothing'; -- the row may be somebody else's
     elsif v_grantable and v_locked = 'for a grant' then
       v_now := holdfast.grant_locks(p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_ttl, v_now);
-      return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
+      return holdfast.granted(p_video_id, v_names, v_lock_id, p_database_names is not null, v_now);
     elsif v_grantable then
       v_busy := not holdfast.lock_rows(p_video_id, v_names, true, v_until);
       v_locked := case when v_busy then v_locked else 'for a grant' end;
@@ -1292,22 +1297,26 @@ revoke all on function holdfast.keep_place(uuid, text[], uuid, text, text, integ
 comment on function holdfast.keep_place(uuid, text[], uuid, text, text, integer) is
   'Keeps a place until p_queue_seconds from now, without touching the state row.';
 
-create function holdfast.granted(p_video_id uuid, p_names text[], p_is_set boolean, p_now timestamptz) returns json
+create function holdfast.granted(
+  p_video_id uuid, p_names text[], p_lock_id uuid, p_is_set boolean, p_now timestamptz
+) returns json
 language plpgsql stable set search_path = ''
 as $$
 begin
   if p_is_set then
-    return json_build_object(
-      'acquired', true,
-      'locks', (
-        select json_agg(row(
+    return (
+      select json_build_object(
+        'acquired', true,
+        'locks', json_agg(row(
           s.video_id, s.database_name, s.lock_id, s.lock_holder_user_id, s.lock_type, s.fencing_token, s.locked_at,
           s.lock_expires_at, s.lock_ttl_seconds, row(s.server_version, s.wasabi_version, s.wasabi_synced_at)::holdfast.versions
-        )::holdfast.lock_of_set order by n.ord)
-        from unnest(p_names) with ordinality n (name, ord)
-        join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-      ),
-      'server_time', p_now
+        )::holdfast.lock_of_set order by n.ord),
+        'server_time', p_now
+      )
+      from unnest(p_names) with ordinality n (name, ord)
+      join public.video_database_state s
+        on s.video_id = p_video_id and s.database_name = n.name and s.lock_id = p_lock_id
+      having count(*) = cardinality(p_names)
     );
   end if;
   return (
@@ -1321,12 +1330,14 @@ begin
       'server_time', p_now
     )
     from public.video_database_state s
-    where s.video_id = p_video_id and s.database_name = p_names[1]
+    where s.video_id = p_video_id and s.database_name = p_names[1] and s.lock_id = p_lock_id
   );
 end;
 $$;
-revoke all on function holdfast.granted(uuid, text[], boolean, timestamptz) from public, anon, authenticated, service_role;
-comment on function holdfast.granted(uuid, text[], boolean, timestamptz) is 'The answer to an acquire that was granted, read from the rows.';
+revoke all on function holdfast.granted(uuid, text[], uuid, boolean, timestamptz)
+  from public, anon, authenticated, service_role;
+comment on function holdfast.granted(uuid, text[], uuid, boolean, timestamptz) is
+  'The answer to an acquire that was granted, read from the rows; NULL if they are not all of this acquisition any more.';
 
 create function holdfast.refused(p_met holdfast.met, p_reason text, p_now timestamptz) returns json
 language plpgsql immutable set search_path = ''

@@ -125,6 +125,7 @@ declare
   v_now timestamptz;
   v_all holdfast.met[];
   v_first holdfast.met;
+  v_granted json;
   v_missing text[];
   v_busy boolean := false;
   v_grantable boolean;
@@ -148,7 +149,11 @@ begin
     if found then
       perform holdfast.raise_invalid_request(array['lock_id names an acquisition of other databases']);
     elsif v_first is null then
-      return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
+      v_granted := holdfast.granted(p_video_id, v_names, v_lock_id, p_database_names is not null, v_now);
+      if v_granted is not null then
+        return v_granted;
+      end if;
+      continue; -- it has ended since that look
     elsif v_first.reason = 'ended' then
       return holdfast.refused(v_first, 'ended', v_now);
     end if;
@@ -161,7 +166,7 @@ begin
       v_locked := 'nothing'; -- the row may be somebody else's
     elsif v_grantable and v_locked = 'for a grant' then
       v_now := holdfast.grant_locks(p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_ttl, v_now);
-      return holdfast.granted(p_video_id, v_names, p_database_names is not null, v_now);
+      return holdfast.granted(p_video_id, v_names, v_lock_id, p_database_names is not null, v_now);
     elsif v_grantable then
       v_busy := not holdfast.lock_rows(p_video_id, v_names, true, v_until);
       v_locked := case when v_busy then v_locked else 'for a grant' end;

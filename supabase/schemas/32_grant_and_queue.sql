@@ -114,22 +114,26 @@ revoke all on function holdfast.keep_place(uuid, text[], uuid, text, text, integ
 comment on function holdfast.keep_place(uuid, text[], uuid, text, text, integer) is
   'Keeps a place until p_queue_seconds from now, without touching the state row.';
 
-create function holdfast.granted(p_video_id uuid, p_names text[], p_is_set boolean, p_now timestamptz) returns json
+create function holdfast.granted(
+  p_video_id uuid, p_names text[], p_lock_id uuid, p_is_set boolean, p_now timestamptz
+) returns json
 language plpgsql stable set search_path = ''
 as $$
 begin
   if p_is_set then
-    return json_build_object(
-      'acquired', true,
-      'locks', (
-        select json_agg(row(
+    return (
+      select json_build_object(
+        'acquired', true,
+        'locks', json_agg(row(
           s.video_id, s.database_name, s.lock_id, s.lock_holder_user_id, s.lock_type, s.fencing_token, s.locked_at,
           s.lock_expires_at, s.lock_ttl_seconds, row(s.server_version, s.wasabi_version, s.wasabi_synced_at)::holdfast.versions
-        )::holdfast.lock_of_set order by n.ord)
-        from unnest(p_names) with ordinality n (name, ord)
-        join public.video_database_state s on s.video_id = p_video_id and s.database_name = n.name
-      ),
-      'server_time', p_now
+        )::holdfast.lock_of_set order by n.ord),
+        'server_time', p_now
+      )
+      from unnest(p_names) with ordinality n (name, ord)
+      join public.video_database_state s
+        on s.video_id = p_video_id and s.database_name = n.name and s.lock_id = p_lock_id
+      having count(*) = cardinality(p_names)
     );
   end if;
   return (
@@ -143,12 +147,14 @@ begin
       'server_time', p_now
     )
     from public.video_database_state s
-    where s.video_id = p_video_id and s.database_name = p_names[1]
+    where s.video_id = p_video_id and s.database_name = p_names[1] and s.lock_id = p_lock_id
   );
 end;
 $$;
-revoke all on function holdfast.granted(uuid, text[], boolean, timestamptz) from public, anon, authenticated, service_role;
-comment on function holdfast.granted(uuid, text[], boolean, timestamptz) is 'The answer to an acquire that was granted, read from the rows.';
+revoke all on function holdfast.granted(uuid, text[], uuid, boolean, timestamptz)
+  from public, anon, authenticated, service_role;
+comment on function holdfast.granted(uuid, text[], uuid, boolean, timestamptz) is
+  'The answer to an acquire that was granted, read from the rows; NULL if they are not all of this acquisition any more.';
 
 create function holdfast.refused(p_met holdfast.met, p_reason text, p_now timestamptz) returns json
 language plpgsql immutable set search_path = ''

@@ -577,17 +577,18 @@ Deno.test("DATABASE_UNAVAILABLE: a Data API that hangs is given up, and the time
   await using tenant = await newTenant();
   assertEquals(DEADLINE_MS, 10_000);
   for (const name of FUNCTIONS) {
+    // the body takes half of it; on a busy machine somewhat more
     using deadline = shortDeadline(1000);
     await using api = serveDataApi(() => new Promise(() => {}));
     await using own = await serveFunction(name, api.url);
     const body = JSON.stringify(valid(tenant));
     assertError(
-      await trickle(own.url, 400 / body.length, body),
+      await trickle(own.url, 500 / body.length, body),
       "DATABASE_UNAVAILABLE",
       name,
     );
     assertEquals(deadline.asked, [DEADLINE_MS], "one deadline over everything");
-    assertLess(own.log[0]!.ms, 1300, "and not a second one for the database");
+    assertLess(own.log[0]!.ms, 1400, "and not a second one for the database");
     assertEquals(api.calls.length, 1, "it is not tried again behind the caller's back");
   }
 });

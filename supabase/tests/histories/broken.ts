@@ -58,10 +58,10 @@ export const BROKEN: readonly Broken[] = [
     ],
   },
   {
-    what: "a renewal takes no row lock",
+    what: "a renewal reads, then updates",
     focus: "usual case",
     changes: [
-      ["renew_lock", "\n  for no key update skip locked", ""],
+      ["renew_lock", " and s.xmin = v_seen.xmin", ""],
     ],
   },
   {
@@ -147,8 +147,8 @@ export const BROKEN: readonly Broken[] = [
     changes: [
       [
         "grant_locks",
-        "where s.video_id = p_video_id and s.database_name = any (p_names);\nend",
-        "where s.video_id = p_video_id and s.database_name = p_names[1];\nend",
+        "    ))\n  where s.video_id = p_video_id and s.database_name = any (p_names);",
+        "    ))\n  where s.video_id = p_video_id and s.database_name = p_names[1];",
       ],
     ],
   },

@@ -1,4 +1,4 @@
-// The recorder and the checkers are worth what they find: every lock that is wrong on purpose, within one short run. The gate
+// The recorder and the checkers are worth what they find: every lock that is wrong on purpose, within a minute, mostly a few seconds. The gate
 // meets those that are felt at once; SOAK=1 or HISTORY_SECONDS all of them.
 import { assert } from "@std/assert";
 import { changedFunctions } from "../support/changed_functions.ts";
@@ -18,13 +18,13 @@ for (const { what, focus, isQuick, changes } of BROKEN) {
     let found: Violation[] = [];
     let seconds = 0;
     // in short pieces, so that a lock that is felt at once does not take long
-    for (let seed = 1; found.length === 0 && seconds < 20; seed++) {
+    for (let seed = 1; found.length === 0 && seconds < 60; seed++) {
       const piece = isQuick ? 1 : 3;
       seconds += piece;
       const options = { seconds: piece, seed, focus, schema: schema.name };
       found = check(await record({ ...options, sqlClients: 8, httpClients: 0 }));
     }
-    assert(found.length > 0, "nothing was found within 20 seconds");
+    assert(found.length > 0, "nothing was found within a minute");
     if (all || only) {
       console.log(`${seconds} s: ${[...new Set(found.map((one) => one.what))].join("; ")}`);
     }

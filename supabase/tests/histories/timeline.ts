@@ -59,7 +59,7 @@ export function timeline(history: History, violation: Violation): string {
 <text x="10" y="31">${escape(violation.why.slice(0, 260))}</text>
 ${
     rows.map((row) =>
-      `<text x="4" y="${y(row) + 16}">${escape(row.includes("-") ? row.slice(37) : row)}</text>`
+      `<text x="4" y="${y(row) + 16}">${escape(row.replace(/^[0-9a-f-]{36} /, ""))}</text>`
     ).join("\n")
   }
 ${leases.join("\n")}

@@ -1,4 +1,5 @@
 import { assertEquals } from "@std/assert";
+import { microseconds } from "./clock.ts";
 import type { Door, Visitor } from "./doors.ts";
 import { CALLERS, type CallStep, IDS, type Step } from "./lock_lives.ts";
 import { type Caller, type Expected, Model, type Names, Within } from "./lock_model.ts";
@@ -20,12 +21,6 @@ const TIMES = new Set([
 
 /** A caller, for the model and for the door. */
 type Acting = { caller: Caller; visitor: Visitor };
-
-/** Microseconds of a time as PostgreSQL's json shows it. */
-export function microseconds(time: string): number {
-  const [, toTheSecond, fraction = "", zone] = time.match(/^(.*?)(?:\.(\d+))?(Z|[+-][\d:]+)$/)!;
-  return Date.parse(`${toTheSecond}${zone}`) * 1000 + Number(fraction.padEnd(6, "0"));
-}
 
 /** The locks of two videos, once in the database and once in the model. */
 export class LockWorld implements AsyncDisposable {

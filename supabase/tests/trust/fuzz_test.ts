@@ -114,7 +114,10 @@ Deno.test("bad input of every kind gets a code of the table, changes no row, and
           rows(bystander),
           acquire(bystander.server, { ...theirs, lock_holder_user_id: "good" }),
         ]);
-        if (kind === "waits" || kind === "cancelled") {
+        // the answer of several has the first reason; behind another's lock_id there may be one that is cancelled
+        const ofSeveral = kind === "no" && request.path.startsWith("lock-release") &&
+          new TextDecoder().decode(request.body).includes("database_names");
+        if (kind === "waits" || kind === "cancelled" || ofSeveral) {
           assertEquals(ours.leases, ourRows.leases, `${kind} changes no lease`);
         } else if (kind !== "yes") assertEquals(ours, ourRows, `${kind} changes nothing`);
         ourRows = ours;

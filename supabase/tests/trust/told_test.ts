@@ -1,0 +1,30 @@
+// What an answer tells was so at one moment, also where it takes two looks to find out.
+import { assertEquals } from "@std/assert";
+import { changedFunctions } from "../support/changed_functions.ts";
+import { sqlDoor } from "../support/doors.ts";
+import { acquire, release } from "../support/stack.ts";
+import { newTenant } from "../support/tenant.ts";
+
+for (const isSet of [false, true]) {
+  Deno.test(`a repeated acquire of ${isSet ? "a set" : "a lock"} that is released meanwhile is ended, and not a grant of nothing`, async () => {
+    await using tenant = await newTenant();
+    await using stack = new AsyncDisposableStack();
+    // nothing but time: between the look that finds the lease and the one that tells of it
+    const { name } = stack.use(
+      await changedFunctions([[
+        "acquire_in_turn",
+        "elsif v_first is null then\n",
+        "elsif v_first is null then\n      perform pg_sleep(0.3);\n",
+      ]]),
+    );
+    const names = isSet ? { database_names: ["layout", "captions"] } : { database_name: "layout" };
+    const key = { video_id: tenant.video, ...names, lock_id: crypto.randomUUID() };
+    const asking = { ...key, lock_holder_user_id: "worker-1" };
+    assertEquals((await acquire(tenant.server, asking)).acquired, true);
+    const repeating = sqlDoor(stack, name)({}, "acquire_lock", asking);
+    await new Promise((resolve) => setTimeout(resolve, 150));
+    assertEquals((await release(tenant.server, key)).released, true);
+    const { acquired, reason, end_reason } = await repeating;
+    assertEquals([acquired, reason, end_reason], [false, "ended", "released"]);
+  });
+}
