@@ -28,7 +28,7 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "statistics tell of members",
       "alter table public.tenant_members\n  alter column tenant_id set statistics 0,\n",
       "alter table public.tenant_members\n",
-      "trust/other_tenants",
+      "trust/catalog",
     ],
     [
       "a policy tries the videos of all tenants",
@@ -135,12 +135,6 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/growth",
     ],
     [
-      "an empty list of names allows none",
-      "having count(*) > 0 and not bool_or(database_name = new.database_name)",
-      "having not coalesce(bool_or(database_name = new.database_name), false)",
-      "contract/growth",
-    ],
-    [
       "a new row forgets the history's tokens",
       "if v_token >= new.fencing_token or v_has_line then",
       "if v_has_line then",
@@ -168,7 +162,7 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "a deleted row's lease was live, whatever the clock says",
       "case when old.lock_expires_at <= v_now then 'expired' else 'force_released' end",
       "'force_released'",
-      "contract/lock_acquire",
+      "trust/tokens",
     ],
     [
       "a moved row keeps its lease",
@@ -360,7 +354,7 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "somebody else's membership is not asked for",
       "    perform from holdfast.membership m where m.tenant_id = v_seen.tenant_id and m.user_id = v_user;",
       "    perform true;",
-      "contract/errors",
+      "trust/other_tenants",
     ],
     [
       "a user acquires in another's name",
@@ -858,7 +852,7 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "the guard waits for the row",
       "      for key share skip locked;\n    end if;",
       "      for key share;\n    end if;",
-      "contract/fencing",
+      "trust/tokens",
     ],
     [
       "the guard waits for the video",
@@ -1146,7 +1140,7 @@ const OF_THE_FUNCTIONS: Record<string, Row[]> = {
       "(status) => status < 300",
       "contract/errors",
     ],
-    ["a paused project is for ever", "(status) => status >= 520", "() => false", "contract/errors"],
+    ["too many requests are for ever", "[408, 425, 429]", "[408, 425]", "contract/errors"],
   ],
   "read_json_object": [
     [

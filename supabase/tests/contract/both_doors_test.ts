@@ -335,12 +335,15 @@ Deno.test("both doors: every broken rule at once; only HTTP knows a missing vide
     lock_holder_user_id: "",
     lock_id: null,
   };
-  for (const verb of ["acquire", "release"] as const) {
-    const heard = await assertBothSay(tenant, verb, {
-      ...all,
-      ...(verb === "acquire" ? { ttl_seconds: 0, queue_seconds: 99 } : {}),
-    });
-    assertEquals(heard.rules.length, verb === "acquire" ? 8 : 5);
+  for (const database_names of [[], ["a", "a"]]) {
+    for (const verb of ["acquire", "release"] as const) {
+      const heard = await assertBothSay(tenant, verb, {
+        ...all,
+        database_names,
+        ...(verb === "acquire" ? { ttl_seconds: 0, queue_seconds: 99 } : {}),
+      });
+      assertEquals(heard.rules.length, verb === "acquire" ? 8 : 5);
+    }
   }
   for (const verb of VERBS) {
     for (

@@ -249,6 +249,19 @@ Deno.test("a UUID is the same in whatever case it comes", async () => {
   const again = await invoke(tenant.server, "lock-acquire", request);
   assertEquals(again.body.lock, first.body.lock);
   assertEquals(first.body.lock?.lock_id, request.lock_id);
+
+  // and a user's own id, where the lock's row is there and where it is not
+  const anna = await tenant.join("anna");
+  const own = {
+    video_id: request.video_id,
+    database_name: "captions",
+    lock_holder_user_id: anna.id.toUpperCase(),
+  };
+  for (const _ of [1, 2]) {
+    const { body } = await invoke(anna.client, "lock-acquire", own);
+    assertEquals([body.acquired, body.lock?.lock_holder_user_id], [true, anna.id]);
+    assertEquals((await invoke(anna.client, "lock-release", own)).body.released, true);
+  }
 });
 
 Deno.test("INVALID_REQUEST: what only the database can tell is reported in the same form", async () => {
@@ -329,13 +342,21 @@ Deno.test("FORBIDDEN: a user cannot act in another's name", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const { video_id, database_name } = valid(tenant);
-  for (const name of ["lock-acquire", "lock-release"]) {
-    const answer = await invoke(anna.client, name, {
+  for (const row of ["not there yet", "there"]) {
+    for (const name of ["lock-acquire", "lock-release"]) {
+      const answer = await invoke(anna.client, name, {
+        video_id,
+        database_name,
+        lock_holder_user_id: "ben",
+      });
+      assertError(answer, "FORBIDDEN", `${name}, the lock's row is ${row}`);
+    }
+    await invoke(anna.client, "lock-acquire", { video_id, database_name });
+    await invoke(anna.client, "lock-release", {
       video_id,
       database_name,
-      lock_holder_user_id: "ben",
+      lock_holder_user_id: anna.id,
     });
-    assertError(answer, "FORBIDDEN", name);
   }
 });
 

@@ -16,6 +16,7 @@ import {
 import { newTenant, type Tenant } from "../support/tenant.ts";
 
 const captions = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "captions" });
+const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
 const W1 = { lock_holder_user_id: "worker-1" };
 const W2 = { lock_holder_user_id: "worker-2" };
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -171,8 +172,7 @@ Deno.test("P4 a server's token of one lock does not pass for another lock, also 
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const first = (await acquire(tenant.server, { ...captions(tenant), ...W1 })).lock!;
-  const layout = { video_id: tenant.video, database_name: "layout" };
-  const second = (await acquire(anna.client, layout)).lock!;
+  const second = (await acquire(anna.client, layout(tenant))).lock!;
   const check = async (database_name: string, fencing_token: number) =>
     (await tenant.server.rpc("assert_lock_held", {
       video_id: tenant.video,
@@ -472,6 +472,16 @@ Deno.test("every kind of write is guarded: insert, update, delete, upsert, merge
       assertEquals(await attempt(lock), what === "move away" ? "PT412" : null);
     });
   }
+  await t.step("move here, from a lock that is not held", async () => {
+    const { lock: other } = await acquire(tenant.server, { ...layout(tenant), ...W2 });
+    await session.run`begin`;
+    await withToken(session, other);
+    await session.run.unsafe(`insert into ${table.name} values ('${tenant.video}', 'layout', 9)`);
+    await withToken(session, lock);
+    const moved = session.run.unsafe(`update ${table.name} set db = 'captions' where n = 9`);
+    assertEquals(await code(moved), "PT412");
+    await session.run`rollback`;
+  });
   await t.step("truncate, with whatever token", async () => {
     await withToken(session, lock);
     assertEquals(await code(session.run.unsafe(`truncate ${table.name}`)), "0A000");

@@ -407,6 +407,13 @@ Deno.test("P12 a line of 1,000 that lapsed is no line: it is cleared, and the ne
     (await acquire(tenant.server, { ...layout(tenant), lock_holder_user_id: "w2" })).acquired,
     true,
   );
+  // the next grant clears it, too
+  await waiter(tenant, "w3").ask();
+  assertEquals(await count(), 1);
+  await sql`update holdfast.place set kept_until = clock_timestamp() where video_id = ${tenant.video}`;
+  await release(tenant.server, { ...layout(tenant), lock_holder_user_id: "w2" });
+  await acquire(tenant.server, { ...layout(tenant), lock_holder_user_id: "w4" });
+  assertEquals(await count(), 0);
 });
 
 Deno.test("queue_seconds is an integer from 0 to 60, and needs a lock_id", async () => {

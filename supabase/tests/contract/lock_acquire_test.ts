@@ -197,6 +197,15 @@ Deno.test("P5 one lock_id may name acquisitions of different locks, and they do 
     assertEquals((await acquire(tenant.server, { ...request, ...W1 })).acquired, true);
     assertEquals((await release(tenant.server, request)).released, true);
   }
+  for (const database_name of ["layout", "captions"]) {
+    const ended = await acquire(tenant.server, {
+      video_id: tenant.video,
+      database_name,
+      lock_id,
+      ...W1,
+    });
+    assertEquals([ended.reason, ended.end_reason], ["ended", "released"], database_name);
+  }
 });
 
 Deno.test("P8 somebody else's live lock_id opens nothing", async () => {

@@ -274,6 +274,13 @@ Deno.test("P7 releasing a lease that ran out says expired, clears the row, and k
     "expired",
     Date.parse(lock!.expires_at) - 500_000,
   ]);
+  // however the release names it
+  for (const named of [W1, { force: true }]) {
+    await acquire(tenant.server, { ...layout(tenant), ...W1 });
+    await tenant.backdate(500);
+    assertEquals(await release(tenant.server, { ...layout(tenant), ...named }), first);
+    assertEquals((await tenant.state())?.lock_id, null);
+  }
 });
 
 Deno.test("force ends whatever lease there is: for the secret key and an admin, for nobody else", async () => {
@@ -396,6 +403,22 @@ Deno.test("release after the caller lost the right to the video still works; acq
     const { status } = await invoke(anna.client, "lock-release", { ...layout(tenant), ...named });
     assertEquals(status, 404);
   }
+});
+
+Deno.test("P8 who lost the right to the video learns how the lease ended, and not who holds the lock now", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const { lock } = await acquire(anna.client, layout(tenant));
+  await release(tenant.server, { ...layout(tenant), force: true });
+  await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  const request = { ...layout(tenant), lock_id: lock!.lock_id };
+  assertEquals((await release(anna.client, request)).holder?.lock_holder_user_id, "worker-1");
+  await tenant.leave(anna);
+  assertEquals(await release(anna.client, request), {
+    released: false,
+    reason: "force_released",
+    holder: null,
+  });
 });
 
 Deno.test("a video deleted under its holder: renew says 404, release says how it was lost", async () => {

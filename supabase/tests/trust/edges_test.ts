@@ -90,6 +90,37 @@ Deno.test("P3 a contender that waited gets a lease that begins after the wait", 
   }
 });
 
+Deno.test("P3 a grant in turn that waited while it wrote begins after the wait, and asks for the right again", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  for (const right of ["kept", "lost"]) {
+    // the lease before it goes into the history first, which is what it waits for
+    await acquire(tenant.server, { ...layout(tenant), ...W1 });
+    await tenant.backdate(121);
+    await using gate = openSession();
+    await using contender = openSession({ role: "authenticated", sub: anna.id });
+    await gate.run`begin`;
+    await gate.run`lock table public.video_database_lock_history in share mode`;
+    const waiting = within(contender, "acquire", {
+      video_id: tenant.video,
+      database_names: ["layout"],
+      ttl_seconds: 1,
+    }).catch((error) => error.code);
+    await contender.blocked();
+    if (right === "lost") await tenant.leave(anna);
+    await sleep(100);
+    const [clock] = await gate.run<{ now: Date }[]>`select clock_timestamp() as now`;
+    await gate.run`commit`;
+    const answer = await waiting;
+    if (right === "lost") return assertEquals(answer, "PT404");
+    const [lock] = answer.locks;
+    assertGreaterOrEqual(Date.parse(lock.locked_at), clock!.now.getTime());
+    assertGreaterOrEqual(lock.fencing_token, clock!.now.getTime() * 1000);
+    assertEquals(Date.parse(lock.expires_at) - Date.parse(lock.locked_at), 1000);
+    await release(anna.client, { ...layout(tenant), lock_id: lock.lock_id });
+  }
+});
+
 Deno.test("P5 a lock taken and given back while a contender waits does not confuse the contender", async () => {
   await using tenant = await newTenant();
   await acquire(tenant.server, { ...layout(tenant), ...W1 });

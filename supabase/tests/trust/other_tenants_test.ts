@@ -10,7 +10,7 @@ const LOCK_ID = crypto.randomUUID();
 const WAITING_ID = crypto.randomUUID();
 const CANCELLED_ID = crypto.randomUUID();
 
-/** Locks two databases of a video, gives one a history, a line and a cancellation. */
+/** Locks two of three databases of a video, gives one a history, a line and a cancellation. */
 async function makeBusy({ id, video }: Tenant, entries = 20): Promise<void> {
   await sql`
     insert into public.video_database_state (
@@ -19,6 +19,8 @@ async function makeBusy({ id, video }: Tenant, entries = 20): Promise<void> {
     )
     select ${video}, ${id}, name, ${LOCK_ID}, 'worker-1', 'server', now(), now(), now() + interval '1 hour', 3600, 7
     from unnest('{layout,captions}'::text[]) as name`;
+  await sql`
+    insert into public.video_database_state (video_id, tenant_id, database_name) values (${video}, ${id}, 'audio')`;
   await sql`
     insert into public.video_database_lock_history (
       video_id, tenant_id, database_name, lock_id, lock_holder_user_id, lock_type, locked_at, ended_at, end_reason,
@@ -70,6 +72,12 @@ const QUEUED = { queue_seconds: 60 };
 /** What a lock can be asked, by a function or by its RPC. */
 const locking = (path: (verb: string) => string): Questions => ({
   "acquire": call(path("acquire"), {}),
+  "acquire what is held and nobody waits for": call(path("acquire"), { database_name: "captions" }),
+  "acquire what is free": call(path("acquire"), { database_name: "audio" }),
+  "renew what nobody waits for": call(path("renew"), {
+    lock_id: LOCK_ID,
+    database_name: "captions",
+  }),
   "acquire with the live lock_id": call(path("acquire"), { lock_id: LOCK_ID }),
   "acquire with take_over": call(path("acquire"), { take_over: true }),
   "acquire with a lock_id that waits": call(path("acquire"), { lock_id: WAITING_ID }),

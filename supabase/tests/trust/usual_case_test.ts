@@ -23,7 +23,17 @@ Deno.test("a lock that has been through everything is acquired, renewed and rele
   const key = { video_id: tenant.video, database_name: "layout" };
   const mine = () => ({ ...key, lock_id: crypto.randomUUID(), lock_holder_user_id: "worker-1" });
 
-  for (const way of ["created", "renewed", "asserted", "taken over", "of a user", "in a set"]) {
+  for (
+    const way of [
+      "created",
+      "renewed",
+      "asserted",
+      "taken over",
+      "of a user",
+      "in a set",
+      "waited for",
+    ]
+  ) {
     const lock = mine();
     const set = {
       ...mine(),
@@ -40,7 +50,13 @@ Deno.test("a lock that has been through everything is acquired, renewed and rele
     if (way === "taken over") {
       await sqlDoor(stack)({}, "acquire_lock", { ...mine(), take_over: true });
     }
+    const waiting = { ...mine(), lock_holder_user_id: "worker-2" };
+    if (way === "waited for") await acquire(tenant.server, { ...waiting, queue_seconds: 60 });
     await release(tenant.server, { ...key, force: true });
+    if (way === "waited for") {
+      assertEquals((await acquire(tenant.server, waiting)).acquired, true);
+      await release(tenant.server, { ...key, lock_id: waiting.lock_id });
+    }
     if (way === "of a user") await acquire(anna.client, { ...key, ttl_seconds: 1 });
     if (way === "of a user") await tenant.backdate(2);
     if (way === "in a set") {
