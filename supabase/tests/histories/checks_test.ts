@@ -85,6 +85,7 @@ function right(): History {
     ],
     cancelled: [],
     writes: [{ key: KEY, token: 10, n: 1 }],
+    beliefs: [{ key: KEY, id: "A", until: 3 * S }],
     members: {},
     tenant: "t",
     clockError: 10,
@@ -138,6 +139,13 @@ const WRONG: Record<keyof typeof CHECKS, (history: History) => void> = {
   "no deadlock, and no error but those of the contract": ({ calls }) =>
     calls[2]!.answer = { sqlstate: "40P01" },
   "each lock is linearizable": ({ calls }) => calls[2]!.answer!.holder!.lock_holder_user_id = "z",
+  "tokens grow as callers saw them (P4)": ({ calls }) => {
+    calls[4]!.answer!.lock!.fencing_token = 10;
+    calls[0]!.answer!.lock!.fencing_token = 20;
+  },
+  "what is written has its grant (P4)": ({ writes }) => writes[0]!.token = 15,
+  "no write after a newer grant was told (P4)": ({ calls }) => calls[1]!.called = 6 * S,
+  "the client library lets go in time": ({ beliefs }) => beliefs[0]!.until = 5 * S,
 };
 
 Deno.test("a history that is right passes every check", () => {

@@ -108,7 +108,9 @@ export interface History {
   grants: KnownGrant[];
   cancelled: { key: string; id: string; type: string; holder: string }[];
   /** Committed guarded writes, as the guarded table has them. */
-  writes: { key: string; token: number; n: number }[];
+  writes: { key: string; token: number; n: number | null }[];
+  /** Until when a client of the library believed that it held a lease. */
+  beliefs: { key: string; id: string; until: number }[];
   /** Which users may see the videos, by tenant. */
   members: Record<string, string[]>;
   /** The videos' tenant at the beginning. */
