@@ -332,10 +332,11 @@ function noOtherErrors({ calls }: History): Violation[] {
 
 function eachLockIsLinearizable(history: History): Violation[] {
   return locks(history).flatMap((key) => {
-    const { linearizable, stuck } = checkLinearizable(
+    const { linearizable, stuck, isUndecided } = checkLinearizable(
       operationsOf(history, key),
       lockObject(history, key),
     );
+    if (isUndecided) history.undecided.push(key);
     return linearizable ? [] : [{
       what: "each lock is linearizable",
       why: `no order of the calls explains the answers from here on: ${

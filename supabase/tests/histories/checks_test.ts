@@ -86,6 +86,7 @@ function right(): History {
     cancelled: [],
     writes: [{ key: KEY, token: 10, n: 1 }],
     beliefs: [{ key: KEY, id: "A", until: 3 * S }],
+    undecided: [],
     members: {},
     tenant: "t",
     clockError: 10,
@@ -198,6 +199,16 @@ Deno.test("a write without an answer may have come late, or never", () => {
   assert(isLinearizable([["write", 1, 0, Infinity], ["read", 0, 5, 6], ["read", 1, 7, 8]]));
   assert(isLinearizable([["write", 1, 0, Infinity], ["read", 0, 5, 6]]));
   assert(!isLinearizable([["write", 1, 0, Infinity], ["read", 1, 5, 6], ["read", 0, 7, 8]]));
+});
+
+Deno.test("a write that is settled cannot come any more", () => {
+  const calls = (settled: number) => [
+    { input: ["write", 1] as [string, number], called: 0, returned: Infinity, settled, hint: 0 },
+    { input: ["read", 0] as [string, number], called: 5, returned: 6, hint: 5 },
+    { input: ["read", 1] as [string, number], called: 7, returned: 8, hint: 7 },
+  ];
+  assert(checkLinearizable(calls(6), register).linearizable);
+  assert(!checkLinearizable(calls(4), register).linearizable);
 });
 
 Deno.test("an order is found among many calls at the same time", () => {

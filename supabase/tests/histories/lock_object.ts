@@ -50,6 +50,7 @@ export function operationsOf(history: History, key: string): Operation<LockCall>
       input: { call, name },
       called: call.called - history.clockError,
       returned: call.answer ? call.returned! + history.clockError : Infinity,
+      settled: call.settled && call.settled + history.clockError,
       hint: call.answer?.server_time ?? lease?.released_at ?? call.answer?.checked ??
         (call.answer ? call.returned! : grant?.lockedAt ?? call.called + 1e6),
     });

@@ -87,29 +87,59 @@ export async function record(options: RecordOptions): Promise<History> {
       select current_setting('application_name') as name`;
     recording.sessions.push(row!.name);
   }
-  const [library] = await Promise.all([
-    world?.library(recording),
-    world?.strike(recording),
-    ...sessions.map(({ session, user }, i) =>
-      sqlClient(recording, `sql ${i}`, session, user, own())
+  const library = world?.library(recording);
+  await allInTime(recording.until, {
+    library,
+    faults: world?.strike(recording),
+    ...Object.fromEntries(
+      sessions.map(({ session, user }, i) => [
+        `sql ${i}`,
+        sqlClient(recording, `sql ${i}`, session, user, own()),
+      ]),
     ),
-    ...Array.from({ length: httpClients }, (_, i) => httpClient(recording, `http ${i}`, own())),
-    owner(recording, open(), own()),
-    obstacle(recording, open(), own()),
-  ]);
+    ...Object.fromEntries(
+      Array.from(
+        { length: httpClients },
+        (_, i) => [`http ${i}`, httpClient(recording, `http ${i}`, own())],
+      ),
+    ),
+    owner: owner(recording, open(), own()),
+    obstacle: obstacle(recording, open(), own()),
+  });
   if (world) await finishPrepared(open(), draw, "0");
-  for (const call of library?.calls ?? []) {
+  const elsewhere = await library;
+  for (const call of elsewhere?.calls ?? []) {
     recording.calls.push({ ...call, n: recording.calls.length });
   }
   return {
     seed,
     calls: recording.calls,
     ...await final(tenant.video, writes),
-    beliefs: library?.beliefs ?? [],
+    beliefs: elsewhere?.beliefs ?? [],
+    undecided: [],
     members: { [tenant.id]: users.map(({ id }) => id), [other.id]: [users[1]!.id] },
     tenant: tenant.id,
-    clockError: await errorOf(clock) + (library?.clockError ?? 0),
+    clockError: await errorOf(clock) + (elsewhere?.clockError ?? 0),
   };
+}
+
+/** Waits for all who take part. None may hang: the longest call ends after ten seconds, and a fault is mended in less. */
+async function allInTime(until: number, work: Record<string, Promise<unknown> | undefined>) {
+  const pending = new Set(Object.keys(work));
+  const all = Promise.all(
+    Object.entries(work).map(async ([name, one]) => {
+      await one;
+      pending.delete(name);
+    }),
+  );
+  let timer: ReturnType<typeof setTimeout>;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`these hang: ${[...pending]}`)),
+      until + 30_000 - Date.now(),
+    );
+  });
+  await Promise.race([all, late]).finally(() => clearTimeout(timer));
 }
 
 /** A table for guarded writes, whose rows say with which token. */

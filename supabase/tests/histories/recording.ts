@@ -21,14 +21,13 @@ const CODES: Record<string, string> = {
 /** The statement failed, and PostgreSQL undid its transaction: it did nothing. */
 const UNDONE = new Set(["57014"]);
 /** The same, where faults are let loose: serialization, a standby, a full disk, a server that starts or is full, no connection. */
-const UNDONE_BY_FAULTS = new Set(
-  "40001 25006 53100 53200 53300 57P03 0A000 NOT_CONNECTED ECONNREFUSED ECONNRESET NOT_SENT".split(
-    " ",
-  ),
-);
+const UNDONE_BY_FAULTS = new Set([
+  ...["40001", "25006", "25P03", "25P04", "53100", "53200", "53300", "57P01", "57P03", "57P05"],
+  ...["NOT_CONNECTED", "NOT_SENT", "ROLLED_BACK"],
+]);
 /** A connection or a prepared transaction was ended: nobody knows what became of the call. */
 const UNKNOWN_BY_FAULTS = new Set(
-  "57P01 57P02 57P05 25P03 25P04 42704 55000 08P01 CONNECTION_CLOSED NO_ANSWER".split(" "),
+  ["57P02", "42704", "55000", "08P01", "CONNECTION_CLOSED", "NO_ANSWER"],
 );
 
 /** An acquisition that callers know of, and use and misuse. */
@@ -55,8 +54,12 @@ export class Recording {
   /** The callers' sessions, by their application names. */
   sessions: string[] = [];
   http: Door | undefined;
+  /** Calls of which nobody knows, with the number of the backend that worked on them. */
+  unsettled = new Map<Call, number>();
   /** What the network does to the next call over HTTP. */
   trouble: (draw: Random) => Trouble = () => "none";
+  /** Transactions may see the locks as they were at their first statement. */
+  hasSnapshots = false;
   until = 0;
   readonly clock: Clock;
   readonly video: string;
@@ -102,8 +105,11 @@ export class Recording {
       call.answer = await send(call);
       call.returned = this.clock.now();
     } catch (error) {
-      const { code = "" } = error as { code?: string };
-      if (this.hasFaults && UNKNOWN_BY_FAULTS.has(code)) return call;
+      const { code = "", backend } = error as { code?: string; backend?: number };
+      if (this.hasFaults && UNKNOWN_BY_FAULTS.has(code)) {
+        if (backend) this.unsettled.set(call, backend);
+        return call;
+      }
       call.returned = this.clock.now();
       call.answer = CODES[code]
         ? { code: CODES[code] }
@@ -125,6 +131,15 @@ export class Recording {
       const isFault = UNDONE.has(code) || UNDONE_BY_FAULTS.has(code) || UNKNOWN_BY_FAULTS.has(code);
       if (!this.hasFaults || !isFault && code !== "55P03") throw error;
       await pause(20);
+    }
+  }
+
+  /** Notes that nothing more can come of calls whose backend has gone. */
+  settle(living: ReadonlySet<number>) {
+    for (const [call, backend] of this.unsettled) {
+      if (living.has(backend)) continue;
+      call.settled = this.clock.now();
+      this.unsettled.delete(call);
     }
   }
 

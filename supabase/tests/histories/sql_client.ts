@@ -168,7 +168,7 @@ async function inTransaction(
       await session.run`select pg_sleep(${before / 1000})`;
       if (end !== "commit" || draw.chance(0.3)) await session.run`savepoint here`;
       // the call itself is sent now: whatever it tells must be of this time
-      call.called = recording.clock.now();
+      if (!recording.hasSnapshots) call.called = recording.clock.now();
       const answer = await bySql(recording, who, intention, session);
       if (end === "rollback to savepoint here") await session.run.unsafe(end);
       if (after > 0) await session.run`select pg_sleep(${after / 1000})`;

@@ -6,6 +6,8 @@ export interface Figures {
   seconds: number;
   pieces: number;
   power: Power;
+  /** Locks of one history whose linearizability was decided, and those where the search gave up. */
+  searches: { decided: number; undecided: number };
   grants: number;
   writes: number;
   beliefs: number;

@@ -1,6 +1,6 @@
 // One history under faults. Imported only when there is a stack, as what it imports wants one.
 import { check, CHECKS } from "../checks.ts";
-import type { History } from "../history.ts";
+import { type History, keyOf } from "../history.ts";
 import { powerOf } from "../power.ts";
 import { record, type RecordOptions } from "../record.ts";
 import { save } from "../save.ts";
@@ -19,6 +19,7 @@ export function newFigures(seed: number): Figures {
     seconds: 0,
     pieces: 0,
     power: { calls: 0, overlapping: 0, open: 0, resolved: 0 },
+    searches: { decided: 0, undecided: 0 },
     grants: 0,
     writes: 0,
     beliefs: 0,
@@ -79,7 +80,7 @@ export async function runPiece(
     console.log(`  VIOLATION: ${what}: ${why}\n  ${saved}`);
     figures.violations.push({ what, why, faults: names, seed, saved });
   }
-  add(figures, history, names, strikes, lost);
+  add(figures, history, names, strikes, lost, waived);
   return violations.length;
 }
 
@@ -91,10 +92,18 @@ function add(
   names: string[],
   strikes: Record<string, number>,
   lost: number,
+  waived: readonly string[],
 ) {
   figures.pieces++;
   const power = powerOf(history);
   for (const key of Object.keys(power) as (keyof typeof power)[]) figures.power[key] += power[key];
+  const keys = new Set(
+    history.calls.flatMap((call) => call.names.map((name) => keyOf(call, name))),
+  );
+  figures.searches.undecided += history.undecided.length;
+  if (!waived.includes("each lock is linearizable")) {
+    figures.searches.decided += keys.size - history.undecided.length;
+  }
   figures.grants += history.grants.length;
   figures.writes += history.writes.length;
   figures.beliefs += history.beliefs.length;

@@ -134,7 +134,7 @@ export async function makeServer(
         connectionTimeoutMillis: 5_000,
         // whatever a fault has made the default
         options:
-          "-c statement_timeout=0 -c lock_timeout=0 -c transaction_timeout=0 -c default_transaction_isolation=read\\ committed",
+          "-c statement_timeout=0 -c lock_timeout=0 -c transaction_timeout=0 -c idle_session_timeout=0 -c default_transaction_isolation=read\\ committed",
       });
       client.on("error", () => {});
       await client.connect();

@@ -40,15 +40,22 @@ export function stubbornSession(options: SessionOptions): Session & { isPooled: 
     });
     born.on("error", () => forget(born));
     born.on("end", () => forget(born));
-    await born.connect().catch((error) => {
-      throw isSqlstate(error) ? error : Object.assign(error, { code: "NOT_CONNECTED" });
-    });
-    client = born;
-    if (claims && !isPooled) {
-      await born.query(
-        enter.join(";").replaceAll("set local", "set").replaceAll(", true)", ", false)"),
-      );
+    try {
+      await born.connect();
+      if (claims && !isPooled) {
+        const forGood = enter.join(";").replaceAll("set local", "set").replaceAll(
+          ", true)",
+          ", false)",
+        );
+        await born.query(forGood);
+      }
+    } catch (error) {
+      born.end().catch(() => {});
+      throw isSqlstate(error as Error)
+        ? error
+        : Object.assign(error as Error, { code: "NOT_CONNECTED" });
     }
+    client = born;
     return born;
   }
 
@@ -60,26 +67,36 @@ export function stubbornSession(options: SessionOptions): Session & { isPooled: 
 
   async function query(text: string, values: unknown[] = []): Promise<unknown[]> {
     const [word = ""] = text.trim().split(/\s/);
+    const ends = /^\s*(commit|prepare transaction)/.test(text);
     if (transaction === "lost") {
-      if (word !== "rollback" || / to |prepared/.test(text)) throw lost();
-      transaction = "none";
-      return [];
+      if (word === "rollback") transaction = "none";
+      if (word === "rollback" && !/ to |prepared/.test(text)) return [];
+      throw Object.assign(new Error("the connection was lost"), { code: "ROLLED_BACK" });
     }
     if (word === "rollback" && transaction === "none" && !/prepared/.test(text)) return [];
     const on = client ?? await connect();
-    if (word === "begin") transaction = "open";
-    if (isPooled && transaction === "none" && claims && !/prepared/.test(text)) {
+    const backend = (on as unknown as { processID: number }).processID;
+    if (
+      isPooled && transaction === "none" && word !== "begin" && claims && !/prepared/.test(text)
+    ) {
       return await alone(text, values);
     }
+    if (word === "begin") transaction = "open";
+    const isInside = transaction !== "none" && !ends;
     try {
       const { rows } = await on.query(text, values);
       if (word === "begin" && isPooled) { for (const one of enter) await on.query(one); }
       return rows;
     } catch (error) {
-      throw withCode(error as Error, on, forget);
+      // what was lost before the commit was sent has not happened
+      throw withCode(
+        error as Error,
+        on,
+        isInside ? "ROLLED_BACK" : "CONNECTION_CLOSED",
+        isPooled ? 0 : backend,
+      );
     } finally {
-      const isOver = /^\s*(commit$|rollback$|prepare transaction)/.test(text);
-      if (isOver) transaction = "none";
+      if (/^\s*(commit$|rollback$|prepare transaction)/.test(text)) transaction = "none";
     }
   }
 
@@ -124,20 +141,16 @@ export function stubbornSession(options: SessionOptions): Session & { isPooled: 
   };
 }
 
-function lost(): Error {
-  return Object.assign(new Error("the connection was lost"), { code: "CONNECTION_CLOSED" });
-}
-
-/** An error that did not come from the server means that nobody knows. */
+/** An error that did not come from the server. */
 function withCode(
   error: Error & { code?: string },
   on: pg.Client,
-  forget: (one: pg.Client) => void,
-) {
+  code: "ROLLED_BACK" | "CONNECTION_CLOSED",
+  backend: number,
+): Error {
   if (isSqlstate(error)) return error;
-  forget(on);
   on.end().catch(() => {});
-  return Object.assign(error, { code: "CONNECTION_CLOSED" });
+  return Object.assign(error, { code, backend });
 }
 
 function isSqlstate({ code }: { code?: string }): boolean {

@@ -1,6 +1,7 @@
 import type { Door } from "../../support/doors.ts";
 import { pause } from "../pause.ts";
 import { random } from "../random.ts";
+import type { Recording } from "../recording.ts";
 import type { World } from "../record.ts";
 import type { Arena } from "./arena.ts";
 import type { Fault } from "./fault.ts";
@@ -42,6 +43,7 @@ export function worldOf(
     },
     http: httpDoor(arena),
     async strike(recording) {
+      recording.hasSnapshots = faults.some(({ name }) => name === "isolation");
       const draw = random(seed);
       const one = async (fault: Fault) => {
         await pause(200 + draw.fraction() * 400);
@@ -53,8 +55,14 @@ export function worldOf(
           await pause(draw.fraction() * 500);
         }
       };
-      await Promise.all(faults.map((fault) => persist(() => one(fault), recording.until)));
+      await Promise.all([
+        ...faults.map((fault) => persist(() => one(fault), recording.until)),
+        watchBackends(arena, recording),
+      ]);
       await arena.settle();
+      // whatever a fault could not take back
+      await arena.primary.ask("alter system reset all");
+      await arena.primary.ask("select pg_reload_conf()");
     },
     async library(recording) {
       const machine = (performance.timeOrigin + performance.now()) * 1000;
@@ -70,6 +78,16 @@ export function worldOf(
       return { ...report, clockError: 1500 };
     },
   };
+}
+
+/** Sees which backends have gone. */
+async function watchBackends(arena: Arena, recording: Recording) {
+  while (Date.now() < recording.until) {
+    await pause(250);
+    const rows = await arena.primary.ask<{ pid: number }>("select pid from pg_stat_activity")
+      .catch(() => null);
+    if (rows) recording.settle(new Set(rows.map(({ pid }) => pid)));
+  }
 }
 
 /** A fault that needs the database may find that another one has taken it away, and begins again. */
@@ -109,7 +127,9 @@ function httpDoor({ url, secretKey }: Arena): Door {
       throw Object.assign(new Error(text), { code: "NO_ANSWER" });
     }
     if (response.status >= 500 && code !== "LOCK_BUSY") {
-      throw Object.assign(new Error(text), { code: `HTTP ${response.status}` });
+      // the Data API passes PostgreSQL's own words on, where the functions would say DATABASE_UNAVAILABLE
+      const isRpc = name === "advance_server_version" && body.code;
+      throw Object.assign(new Error(text), { code: isRpc ? body.code : `HTTP ${response.status}` });
     }
     return { code };
   };
