@@ -7,7 +7,7 @@ import { record, type RecordOptions } from "./record.ts";
 import { save } from "./save.ts";
 
 const flag = (name: string, otherwise: number) => Number(Deno.env.get(name) ?? otherwise);
-const seconds = flag("HISTORY_SECONDS", 6);
+const seconds = flag("HISTORY_SECONDS", 5);
 const firstSeed = flag("HISTORY_SEED", Date.now() % 1_000_000);
 const sqlClients = flag("HISTORY_CLIENTS", 7);
 /** A search through a short history is quick; and each piece may press elsewhere. */

@@ -123,7 +123,7 @@ export async function obstacle(recording: Recording, session: Session, draw: Ran
   const stand = async () => {
     const name = draw.one(["layout", "layout", "layout", ...NAMES]);
     // a lock that has just become free is what many want to write at once
-    if (name === "layout" && draw.chance(0.65)) {
+    if (draw.chance(name === "layout" ? 0.65 : 0.2)) {
       const force = { op: "release" as const, names: [name], isSet: false, ask: { force: true } };
       await recording.call(who, force, () => bySql(recording, who, force, session));
     }

@@ -2,7 +2,8 @@
 import { dump } from "../../../../local/tests/support/pg_dump.ts";
 
 const [url] = Deno.args as [string];
-const whole = await dump(url, ["--inserts", "--schema=public", "--schema=holdfast"]);
+// the users first: memberships name them
 const users = await dump(url, ["--inserts", "--data-only", "--table=auth.users"]);
-await new Response(`${whole}\n${users}`).body!.pipeTo(Deno.stdout.writable, { preventClose: true });
+const rest = await dump(url, ["--inserts", "--schema=public", "--schema=holdfast"]);
+await new Response(`${users}\n${rest}`).body!.pipeTo(Deno.stdout.writable, { preventClose: true });
 Deno.exit(0);

@@ -97,6 +97,7 @@ async function persist(work: () => Promise<void>, until: number) {
       return await work();
     } catch (error) {
       if (Date.now() > until + 10_000) throw error;
+      if (Deno.env.has("FAULTS_SAY")) console.log(error);
       await pause(100);
     }
   }
