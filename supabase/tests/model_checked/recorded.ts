@@ -119,7 +119,9 @@ function inC(done: Recorded[], callers: number) {
   if (done[me] >= LAST[me]) return 0;
   for (int i = 0; i < ${callers}; i++) if (done[i] < NEED[FIRST[me] + done[me]][i]) return 0;
   return 1;
-}\n`;
+}
+/* spin takes a call with arguments for a side effect, unless it is behind a name; P0 is the first process type */
+#define MAY_GO may_go(now.done, ((P0 *)_this)->me)\n`;
   const size = `#define IDS ${IDS}\n#define CALLERS ${callers}\n#define CALLS ${sorted.length}\n`;
   return { header, size, count: sorted.length };
 }

@@ -2,14 +2,14 @@
  * before it was sent. It is accepted if the model can give the same answers: then the last assertion is reached.
  * What was recorded is in run.h, which model_checked_test.ts writes. WRONG (environment) takes one answer for another one.
  */
-#define SIMULATED
+#define SIMULATED /* no mutants here */
 #define RUN
 #define WORKERS 1
 #include "run_size.h"
 #include "lease.pml"
 
 c_decl {
-#include "run.h"
+\#include "run.h"
   static int WRONG = -1;
 };
 
@@ -20,7 +20,7 @@ proctype caller(byte me) {
   byte k, t, ahead, writes, id, op, expects;
   short n;
   do
-  :: atomic { !dead && c_expr { may_go(now.done, Pcaller->me) } ->
+  :: atomic { !dead && c_expr { MAY_GO } ->
       c_code {
         Pcaller->n = FIRST[Pcaller->me] + now.done[Pcaller->me];
         Pcaller->id = ID[Pcaller->n];

@@ -52,6 +52,7 @@ export async function compile(
   for await (const { name } of Deno.readDir(FOLDER)) {
     if (name.endsWith(".pml")) await Deno.copyFile(join(FOLDER, name), join(folder, name));
   }
+  await Deno.remove(join(folder, "pan.c")).catch(() => {});
   const said = await run(folder, "spin", ["-a", `${model}.pml`]);
   const program = join(folder, model);
   const built = await run(folder, "gcc", [
