@@ -1,9 +1,11 @@
 /**
  * Records histories while faults are let loose, and checks them.
  *
- *     deno task test:faults [--seconds N] [--seed N] [--faults a,b] [--mix a+b] [--clients N] [--piece N] [--figures FILE]
+ *     deno task test:faults [--seconds N] [--seed N] [--faults a,b] [--mix a+b] [--clients N] [--piece N] [--controls] [--figures FILE]
  *
- * Without `--faults` and `--mix`, each fault comes alone in its turn, and then several at once. The last line is what was found.
+ * Without `--faults` and `--mix`, each fault comes alone in its turn, and then several at once. `--controls` lets callers at the
+ * locks that are wrong on purpose, too, behind all else. `--figures` keeps what came out, for the page on correctness. The last line is
+ * what was found.
  *
  * @module
  */
@@ -12,6 +14,7 @@ import { openArena } from "./arena.ts";
 import type { Fault } from "./fault.ts";
 import { FAULTS } from "./faults.ts";
 import { hasFaketime } from "./clock_fault.ts";
+import { fillPage } from "./page.ts";
 import { startLibrary } from "./library.ts";
 import { random } from "../random.ts";
 import type { Figures } from "./figures.ts";
@@ -25,9 +28,11 @@ const { values: flags } = parseArgs({
     mix: { type: "string" },
     clients: { type: "string", default: "7" },
     piece: { type: "string", default: "6" },
+    controls: { type: "boolean", default: false },
     figures: { type: "string" },
   },
 });
+const PAGE = new URL("../../../../docs/internals/correctness.md", import.meta.url).pathname;
 const seconds = Number(flags.seconds);
 const seed = Number(flags.seed);
 
@@ -48,6 +53,9 @@ function plan(): Fault[][] {
 async function main(): Promise<number> {
   const begun = Date.now();
   await using cleanUp = new AsyncDisposableStack();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    Deno.addSignalListener(signal, () => cleanUp.disposeAsync().finally(() => Deno.exit(130)));
+  }
   const arena = cleanUp.use(await openArena(console.log));
   const library = cleanUp.use(startLibrary());
   arena.clients.push(library.pid);
@@ -88,9 +96,8 @@ async function main(): Promise<number> {
     });
   }
   figures.seconds = Math.round((Date.now() - ready) / 1000);
-  if (flags.figures) {
-    await Deno.writeTextFile(flags.figures, JSON.stringify(figures, null, 2) + "\n");
-  }
+  if (flags.controls) found += await findAllOut(figures);
+  if (flags.figures) await keep(figures, flags.figures);
   console.log(report(figures));
   console.log(
     `${found} violations in ${figures.pieces} histories, ${
@@ -98,6 +105,32 @@ async function main(): Promise<number> {
     } s, seed ${seed}`,
   );
   return found === 0 ? 0 : 1;
+}
+
+/** Callers at each lock that is wrong on purpose; one that is not found out counts as a violation. */
+async function findAllOut(figures: Figures): Promise<number> {
+  const { BROKEN } = await import("../broken.ts");
+  const { findOut } = await import("../find_out.ts");
+  for (const broken of BROKEN) {
+    const { found, seconds } = await findOut(broken);
+    figures.controls[broken.what] = found.length > 0 ? seconds : null;
+    console.log(`${broken.what}: ${found.length > 0 ? `found after ${seconds} s` : "NOT FOUND"}`);
+  }
+  return Object.values(figures.controls).filter((seconds) => seconds === null).length;
+}
+
+/** Keeps the figures, and fills the page on correctness with them. */
+async function keep(figures: Figures, file: string) {
+  const git = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"] }).output();
+  figures.commit = new TextDecoder().decode(git.stdout).trim();
+  const cpus = await Deno.readTextFile("/proc/cpuinfo").catch(() => "");
+  const name = /model name\s*: (.*)/.exec(cpus)?.[1] ?? Deno.build.arch;
+  const memory = Math.round(Deno.systemMemoryInfo().total / 2 ** 30);
+  figures.machine =
+    `${navigator.hardwareConcurrency} × ${name}, ${memory} GiB, Deno ${Deno.version.deno}`;
+  await Deno.writeTextFile(file, JSON.stringify(figures, null, 2) + "\n");
+  await Deno.writeTextFile(PAGE, fillPage(await Deno.readTextFile(PAGE), figures));
+  await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", PAGE] }).output();
 }
 
 // a connection that a fault ends may be nobody's just then

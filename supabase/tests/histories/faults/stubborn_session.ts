@@ -51,7 +51,7 @@ export function stubbornSession(options: SessionOptions): Session & { isPooled: 
       }
     } catch (error) {
       born.end().catch(() => {});
-      throw isSqlstate(error as Error)
+      throw isSqlstate(error as { code?: string })
         ? error
         : Object.assign(error as Error, { code: "NOT_CONNECTED" });
     }

@@ -1,6 +1,6 @@
 import type { Door } from "../../support/doors.ts";
 import { pause } from "../pause.ts";
-import { random } from "../random.ts";
+import { type Random, random } from "../random.ts";
 import type { Recording } from "../recording.ts";
 import type { World } from "../record.ts";
 import type { Arena } from "./arena.ts";
@@ -42,7 +42,9 @@ export function worldOf(
       });
     },
     http: httpDoor(arena),
-    async strike(recording) {
+    async strike(recording, callers) {
+      let isOver = false;
+      callers.catch(() => {}).then(() => isOver = true);
       recording.hasSnapshots = faults.some(({ name }) => name === "isolation");
       const draw = random(seed);
       const one = async (fault: Fault) => {
@@ -57,12 +59,17 @@ export function worldOf(
       };
       await Promise.all([
         ...faults.map((fault) => persist(() => one(fault), recording.until)),
-        watchBackends(arena, recording),
+        watch(arena, recording, draw, () => isOver),
       ]);
       await arena.settle();
       // whatever a fault could not take back
       await arena.primary.ask("alter system reset all");
       await arena.primary.ask("select pg_reload_conf()");
+    },
+    async settle(recording) {
+      await arena.settle();
+      await finishPrepared(arena, random(seed), "-1h");
+      await lookAtBackends(arena, recording);
     },
     async library(recording) {
       const machine = (performance.timeOrigin + performance.now()) * 1000;
@@ -80,13 +87,33 @@ export function worldOf(
   };
 }
 
-/** Sees which backends have gone. */
-async function watchBackends(arena: Arena, recording: Recording) {
-  while (Date.now() < recording.until) {
+/** Sees which backends have gone, and ends prepared transactions that nobody ends. */
+async function watch(
+  arena: Arena,
+  recording: Recording,
+  draw: Random,
+  isOver: () => boolean,
+) {
+  while (!isOver()) {
     await pause(250);
-    const rows = await arena.primary.ask<{ pid: number }>("select pid from pg_stat_activity")
-      .catch(() => null);
-    if (rows) recording.settle(new Set(rows.map(({ pid }) => pid)));
+    await finishPrepared(arena, draw, "300ms").catch(() => {});
+    await lookAtBackends(arena, recording).catch(() => {});
+  }
+}
+
+async function lookAtBackends({ primary }: Arena, recording: Recording) {
+  const rows = await primary.ask<{ pid: number }>("select pid from pg_stat_activity");
+  recording.settle(new Set(rows.map(({ pid }) => pid)));
+}
+
+/** Ends prepared transactions that are at least so old, one way or the other: whoever prepared them may be gone. */
+async function finishPrepared({ primary }: Arena, draw: Random, age: string) {
+  const left = await primary.ask<{ gid: string }>(
+    `select gid from pg_prepared_xacts where clock_timestamp() - prepared > interval '${age}'`,
+  );
+  for (const { gid } of left) {
+    // its coordinator may be faster
+    await primary.ask(`${draw.one(["commit", "rollback"])} prepared '${gid}'`).catch(() => {});
   }
 }
 
