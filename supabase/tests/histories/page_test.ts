@@ -22,7 +22,8 @@ Deno.test("each fault that was found has a test, and a commit where it last show
   assert(rows.length > 20);
   for (const [fault, file, part, commit] of rows) {
     const source = await Deno.readTextFile(new URL(`../${file}_test.ts`, import.meta.url));
-    const names = [...source.matchAll(/Deno\.test\(\s*["`]([^"`]*)/g)].map(([, name]) => name!);
+    const names = [...source.matchAll(/Deno\.test\(\s*(?:"([^"]*)"|`([^`]*)`)/g)]
+      .map(([, name, template]) => name ?? template!);
     assert(
       names.some((name) => name.includes(part!)),
       `${fault}: no test of ${file} has "${part}"`,

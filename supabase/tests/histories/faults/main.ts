@@ -16,7 +16,7 @@ import { FAULTS } from "./faults.ts";
 import { hasFaketime } from "./clock_fault.ts";
 import { fillPage } from "./page.ts";
 import { startLibrary } from "./library.ts";
-import { random } from "../random.ts";
+import { type Random, random } from "../random.ts";
 import type { Figures } from "./figures.ts";
 
 const { values: flags } = parseArgs({
@@ -36,26 +36,46 @@ const PAGE = new URL("../../../../docs/internals/correctness.md", import.meta.ur
 const seconds = Number(flags.seconds);
 const seed = Number(flags.seed);
 
-/** What comes in each piece, in turn. */
-function plan(): Fault[][] {
-  const named = (name: string) => {
-    const fault = FAULTS.find((one) => one.name === name);
-    if (!fault) throw new Error(`there is no fault ${name}: ${FAULTS.map((one) => one.name)}`);
-    return fault;
-  };
-  if (flags.mix) return [flags.mix.split("+").map(named)];
-  if (flags.faults) return flags.faults.split(",").map((name) => [named(name)]);
-  return [...FAULTS.map((fault) => [fault]), "mix", "mix", "mix"].map((one) =>
-    one === "mix" ? [] : one as Fault[]
+/** What comes in each piece, in turn: names of faults. */
+function plan(): string[][] {
+  if (flags.mix) return [flags.mix.split("+")];
+  if (flags.faults) return flags.faults.split(",").map((name) => [name]);
+  return [...FAULTS.map(({ name }) => [name]), ["any"], ["any"], ["any"], ["failover-sync", "any"]];
+}
+
+/** The faults of a piece: those named, and where any may come, three of those that mix. */
+function chosen(names: string[], isThere: (fault: Fault) => boolean, draw: Random): Fault[] {
+  // who cancels a wait for the standby, or lets it time out, is told of a commit that the standby may not have
+  const beside = ["stop", "function", "network", "pgbouncer"];
+  const mixable = FAULTS.filter((fault) =>
+    fault.mixes && isThere(fault) && (names.length === 1 || beside.includes(fault.name))
   );
+  return [
+    ...new Set(names.flatMap((name) => {
+      if (name === "any") return Array.from({ length: 3 }, () => draw.one(mixable));
+      const fault = FAULTS.find((one) => one.name === name);
+      if (!fault) throw new Error(`there is no fault ${name}: ${FAULTS.map((one) => one.name)}`);
+      return [fault];
+    })),
+  ];
 }
 
 async function main(): Promise<number> {
-  const begun = Date.now();
-  await using cleanUp = new AsyncDisposableStack();
+  const cleanUp = new AsyncDisposableStack();
+  let ending: Promise<void> | undefined;
+  const end = () => ending ??= cleanUp.disposeAsync();
   for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    Deno.addSignalListener(signal, () => cleanUp.disposeAsync().finally(() => Deno.exit(130)));
+    Deno.addSignalListener(signal, () => end().finally(() => Deno.exit(130)));
   }
+  try {
+    return await run(cleanUp);
+  } finally {
+    await end();
+  }
+}
+
+async function run(cleanUp: AsyncDisposableStack): Promise<number> {
+  const begun = Date.now();
   const arena = cleanUp.use(await openArena(console.log));
   const library = cleanUp.use(startLibrary());
   arena.clients.push(library.pid);
@@ -69,24 +89,17 @@ async function main(): Promise<number> {
       : fault.needs === "disk"
       ? arena.disk() !== undefined
       : true;
-  const pieces = plan();
+  const pieces = plan().filter((names) => {
+    const missing = FAULTS.find((fault) => names.includes(fault.name) && !isThere(fault));
+    if (!missing) return true;
+    figures.left_out[missing.name] = missing.needs!;
+    console.log(`${missing.name}: left out, as there is no ${missing.needs}`);
+    return false;
+  });
   const ready = Date.now();
   let found = 0;
   for (let n = 0; n === 0 || Date.now() - ready < (seconds - Number(flags.piece)) * 1000; n++) {
-    const draw = random(seed + n);
-    let faults = pieces[n % pieces.length]!;
-    if (faults.length === 0) {
-      const mixable = FAULTS.filter((fault) => fault.mixes && isThere(fault));
-      faults = Array.from({ length: 3 }, () => draw.one(mixable));
-      faults = [...new Set(faults)];
-    }
-    const missing = faults.find((fault) => !isThere(fault));
-    if (missing) {
-      figures.left_out[missing.name] = missing.needs!;
-      if (n >= pieces.length) continue;
-      console.log(`${missing.name}: left out, as there is no ${missing.needs}`);
-      continue;
-    }
+    const faults = chosen(pieces[n % pieces.length] ?? [], isThere, random(seed + n));
     found += await runPiece(arena, library, faults, {
       seconds: Number(flags.piece),
       seed: seed + n,
