@@ -16,7 +16,9 @@ const page = await Deno.readTextFile(
   new URL("../../docs/operating/move-a-tenant.md", import.meta.url),
 );
 const statements = (name: string) => {
-  const [, sql] = new RegExp(`<!--move:${name}-->\\s*\`\`\`sql\\n([\\s\\S]*?)\`\`\``).exec(page)!;
+  const [, sql] = new RegExp(`<!--move:${name}-->\\s*\`\`\`postgresql\\n([\\s\\S]*?)\`\`\``).exec(
+    page,
+  )!;
   return sql!;
 };
 
