@@ -4,7 +4,7 @@
  *     deno task test:faults [--seconds N] [--seed N] [--faults a,b] [--mix a+b] [--clients N] [--piece N] [--controls] [--figures FILE]
  *
  * Without `--faults` and `--mix`, each fault comes alone in its turn, and then several at once. `--controls` lets callers at the
- * locks that are wrong on purpose, too, behind all else. `--figures` keeps what came out, for the page on correctness. The last line is
+ * locks that are wrong on purpose and at a careless database, too, behind all else. `--figures` keeps what came out, for the page on correctness. The last line is
  * what was found.
  *
  * @module
@@ -109,7 +109,10 @@ async function run(cleanUp: AsyncDisposableStack): Promise<number> {
     });
   }
   figures.seconds = Math.round((Date.now() - ready) / 1000);
-  if (flags.controls) found += await findAllOut(figures);
+  if (flags.controls) {
+    const { runControls } = await import("./controls.ts");
+    found += await runControls(arena, library, figures);
+  }
   if (flags.figures) await keep(figures, flags.figures);
   console.log(report(figures));
   console.log(
@@ -118,18 +121,6 @@ async function run(cleanUp: AsyncDisposableStack): Promise<number> {
     } s, seed ${seed}`,
   );
   return found === 0 ? 0 : 1;
-}
-
-/** Callers at each lock that is wrong on purpose; one that is not found out counts as a violation. */
-async function findAllOut(figures: Figures): Promise<number> {
-  const { BROKEN } = await import("../broken.ts");
-  const { findOut } = await import("../find_out.ts");
-  for (const broken of BROKEN) {
-    const { found, seconds } = await findOut(broken);
-    figures.controls[broken.what] = found.length > 0 ? seconds : null;
-    console.log(`${broken.what}: ${found.length > 0 ? `found after ${seconds} s` : "NOT FOUND"}`);
-  }
-  return Object.values(figures.controls).filter((seconds) => seconds === null).length;
 }
 
 /** Keeps the figures, and fills the page on correctness with them. */
