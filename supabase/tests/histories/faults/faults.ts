@@ -172,10 +172,17 @@ export const FAULTS: readonly Fault[] = [
       if (!disk) return;
       const balloon = `${disk}/balloon`;
       await fill(balloon);
+      // what was allocated before would last for longer: the write-ahead log goes on to new files, and every table gets larger
+      const wants = draw.one([
+        "select pg_switch_wal(), pg_logical_emit_message(true, 'fault', repeat('x', 100000)) from generate_series(1, 8)",
+        "create table public.fault as select repeat(md5(i::text), 100) from generate_series(1, 9000) i",
+      ]);
+      await arena.primary.ask(wants).catch(() => {});
       await pause(200 + draw.fraction() * 500);
       await Deno.remove(balloon).catch(() => {});
       // the write-ahead log may have been what found no room: then PostgreSQL has gone down
       await arena.primary.start();
+      await arena.primary.ask("drop table if exists public.fault").catch(() => {});
       await pause(500);
     },
     mend: async (arena) => await Deno.remove(`${arena.disk()}/balloon`).catch(() => {}),
