@@ -60,8 +60,12 @@ async function run(mutation: Mutation | undefined, test: string): Promise<string
       const file = join(project, "supabase", mutation.file);
       await Deno.writeTextFile(file, mutated(await Deno.readTextFile(file), mutation));
     }
+    // the schemas as they are now, whatever was released since the first migrations
+    const migrations = join(project, "supabase", "migrations");
+    await Deno.remove(migrations, { recursive: true });
+    await Deno.mkdir(migrations);
     for (const [name, text] of await generatedMigrations(join(project, "supabase"))) {
-      await Deno.writeTextFile(join(project, "supabase", "migrations", name), text);
+      await Deno.writeTextFile(join(migrations, name), text);
     }
     const stack = await startStack({ project });
     try {
