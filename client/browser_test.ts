@@ -30,6 +30,7 @@ async function assertFreeSoon(
   assertEquals(await holds(tenant, video), null, "and stays so");
 }
 
+// deno-lint-ignore holdfast/short-functions -- one browser for all steps, as its start takes seconds
 Deno.test("in Chromium", async (t) => {
   await using surfing = await surf();
   const { browser, open, origins } = surfing;

@@ -3,8 +3,10 @@
 import { assert, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { parse } from "@std/toml";
 import { join, relative } from "node:path";
-import { generatedMigrations, releasedMigrations } from "../../tools/migrations.ts";
+import shortFunctions from "../../tools/lint/short_functions.ts";
+import { generatedMigrations, releasedMigrations, schemaFiles } from "../../tools/migrations.ts";
 import { releaseNotes } from "../../tools/release_notes.ts";
+import { sqlStatements } from "../../tools/sql_statements.ts";
 
 const PROJECT = join(import.meta.dirname!, "../..");
 const read = (path: string) => Deno.readTextFileSync(join(PROJECT, path));
@@ -139,6 +141,37 @@ Deno.test("the notes of a release are its section of the changelog, and only wit
     "deno.json has version 0.1.0",
   );
   assertThrows(() => releaseNotes(changelog, "0.2.0", "v0.2.0"), Error, "no section");
+});
+
+Deno.test("no function is over 70 lines, in SQL or TypeScript, without a reason beside it", async () => {
+  const long: string[] = [];
+  const isLong = async (sql: string) =>
+    (await sqlStatements(sql)).filter(({ kind, text }) => {
+      const [, comment = "", statement = ""] = /^((?:--.*\n|\n)*)([\s\S]*)$/.exec(text) ?? [];
+      return kind === "CreateFunctionStmt" && statement.split("\n").length > 70 &&
+        !/Over 70 lines: \w/.test(comment);
+    }).map(({ text }) => /create function (\S+)\(/.exec(text)![1]!);
+  for (const sql of (await schemaFiles()).values()) long.push(...await isLong(sql));
+  assertEquals(long, []);
+  const planted = "create function planted() returns void language sql\nas $$\n";
+  const body = "select 1;\n".repeat(70) + "$$;\n";
+  assertEquals(await isLong(planted + body), ["planted"], "and a long one is found");
+  assertEquals(await isLong("-- Over 70 lines: it is a test.\n" + planted + body), []);
+
+  // in TypeScript it is a rule of deno lint, which the gate runs; here the rule is tried, and each exception has a reason
+  const lint = (lines: number) =>
+    Deno.lint.runPlugin(shortFunctions, "f.ts", `const f = () => {${"\n".repeat(lines - 1)}};`);
+  assertEquals([70, 71].map((lines) => lint(lines).map(({ id }) => id)), [
+    [],
+    ["holdfast/short-functions"],
+  ]);
+  const { lint: { plugins } } = JSON.parse(read("deno.json"));
+  assertEquals(plugins, ["./tools/lint/short_functions.ts"]);
+  const exceptions = ["supabase", "client", "local", "tools", "bench", "examples"].flatMap(files)
+    .filter((path) => /\.tsx?$/.test(path)).flatMap((path) =>
+      [...read(path).matchAll(/^\s*\/\/ deno-lint-ignore holdfast.*$/gm)].map(([line]) => line)
+    );
+  assertEquals(exceptions.filter((line) => !/short-functions -- \w+ \w+/.test(line)), []);
 });
 
 /** A page without its blocks of code, where a bracket or a bar means something else. */
