@@ -126,7 +126,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   started.defer(() => auth.close());
   await step(functions.ready);
   gateway.open({
-    rest: rest.fetch,
+    rest: (request) => rest.fetch(request),
     auth: auth.fetch,
     functionOrigin: functions.origin,
     verifies: (name) => config.functions[name]?.verify_jwt ?? false,
