@@ -123,7 +123,14 @@ async function test(
 ): Promise<number> {
   const chosen = await Promise.all(args.map((arg) => Deno.stat(arg).then(() => true, () => false)));
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["test", "-A", ...args, ...(chosen.includes(true) ? [] : await existing(folders))],
+    // types are what `deno task check` looks at, once for all
+    args: [
+      "test",
+      "-A",
+      "--no-check",
+      ...args,
+      ...(chosen.includes(true) ? [] : await existing(folders)),
+    ],
     cwd: chosen.includes(true) ? Deno.cwd() : PROJECT,
     env: { ...env, ...(Deno.stdout.isTerminal() ? { FORCE_COLOR: "1" } : {}) },
     stdout: "piped",
