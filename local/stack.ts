@@ -43,9 +43,6 @@ export interface Stack {
   url: string;
   publishableKey: string;
   secretKey: string;
-  /** The legacy forms of the two keys. */
-  anonKey: string;
-  serviceRoleKey: string;
   /** The database, as the role `postgres`. */
   dbUrl: string;
   /** Ends everything that the stack started. Idempotent. */
@@ -132,12 +129,12 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     verifies: (name) => config.functions[name]?.verify_jwt ?? false,
   });
 
-  const { publishableKey, secretKey, anonKey, serviceRoleKey } = keys;
+  const { publishableKey, secretKey } = keys;
   const { url } = gateway;
   await folder.publish({ pid: Deno.pid, url, publishableKey, secretKey, dbUrl });
   const all = started.move();
   const stop = () => all.disposeAsync();
-  return { url, publishableKey, secretKey, anonKey, serviceRoleKey, dbUrl, stop };
+  return { url, publishableKey, secretKey, dbUrl, stop };
 }
 
 /** Whatever a step waits for, giving up ends the wait; what it began ends with what was started before it. */
