@@ -174,6 +174,20 @@ Deno.test("no function is over 70 lines, in SQL or TypeScript, without a reason 
   assertEquals(exceptions.filter((line) => !/short-functions -- \w+ \w+/.test(line)), []);
 });
 
+Deno.test("bench/ is smaller than the product, and local/ does not grow unseen", () => {
+  const lines = (folder: string) =>
+    files(folder).filter((path) =>
+      /\.(tsx?|sql|md)$/.test(path) &&
+      !/_test\.ts$|\/(tests|support|conformance|browser)\//.test(path)
+    ).reduce((sum, path) => sum + read(path).split("\n").length - 1, 0);
+  const product = lines("supabase/schemas") + lines("supabase/functions") + lines("client");
+  assert(lines("bench") < product, `bench/: ${lines("bench")} lines, the product: ${product}`);
+  assert(
+    lines("local") <= 3_100,
+    `local/: ${lines("local")} lines; its README says why it has them`,
+  );
+});
+
 /** A page without its blocks of code, where a bracket or a bar means something else. */
 function outsideOfCode(text: string): string {
   return text.replaceAll(/^```[\s\S]*?^```$/gm, "");
