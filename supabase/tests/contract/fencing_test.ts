@@ -13,12 +13,9 @@ import {
   secretKey,
   sql,
 } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
+import { layout, newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
 
 const captions = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "captions" });
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const doc = await Deno.readTextFile(

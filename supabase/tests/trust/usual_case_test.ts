@@ -95,7 +95,7 @@ async function unhurried<T>(call: () => Promise<T>, tries = 5): Promise<T> {
   }
 }
 
-/** The rules that the usual case asks, too: by function and field, the values at their edges. */
+/** The rules that the usual case asks, too: by function and field, the values at their edges, or whole fields. */
 const EDGES: [
   name: "acquire_lock" | "renew_lock",
   field: string,
@@ -120,7 +120,7 @@ const EDGES: [
     "acquire_lock",
     "queue_seconds",
     [null, QUEUE_SECONDS.min, QUEUE_SECONDS.max],
-    [QUEUE_SECONDS.min - 1, QUEUE_SECONDS.max + 1],
+    [QUEUE_SECONDS.min - 1, QUEUE_SECONDS.max + 1, { queue_seconds: 1, lock_id: null }],
   ],
 ];
 
@@ -144,7 +144,9 @@ for (const [name, field, kept, broken] of EDGES) {
       const asking = { ...own, lock_holder_user_id: "worker-1" };
       await release(tenant.server, { ...key, force: true });
       if (name === "renew_lock") await acquire(tenant.server, { ...asking, ttl_seconds: 1 });
-      return await door({}, name, { ...(name === "renew_lock" ? own : asking), [field]: value });
+      const usual = name === "renew_lock" ? own : asking;
+      const changed = typeof value === "object" && value ? value : { [field]: value };
+      return await door({}, name, { ...usual, ...changed });
     };
     await acquire(tenant.server, { ...key, lock_holder_user_id: "worker-1" });
     for (const [which, door] of Object.entries(doors)) {
