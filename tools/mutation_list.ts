@@ -1,19 +1,23 @@
+import { normalize } from "node:path";
+
 /** One way to break Holdfast. */
 export interface Mutation {
   /** What is then wrong. */
   what: string;
-  /** The file, below supabase/. */
+  /** The file, below the project's folder. */
   file: string;
   /** What is there, once. */
   from: string;
   /** What comes in its place. */
   to: string;
-  /** The file of tests that has to notice: below supabase/tests, without _test.ts. */
+  /** The file of tests that has to notice: below the project's folder, without _test.ts. */
   test: string;
+  /** Part of the names of those tests in it that have to; default: any. */
+  only?: string;
 }
 
-/** What is broken, from what, to what, and the file of tests that has to notice. */
-type Row = [what: string, from: string, to: string, test: string];
+/** What is broken, from what, to what, and who has to notice: a file of tests, and part of their names. */
+type Row = [what: string, from: string, to: string, test: string, only?: string];
 
 /** By the file that is broken, below supabase/schemas. */
 const OF_THE_SCHEMA: Record<string, Row[]> = {
@@ -1178,19 +1182,25 @@ const OF_THE_FUNCTIONS: Record<string, Row[]> = {
   ],
 };
 
-const rows = (folder: string, ending: string, of: Record<string, Row[]>): Mutation[] =>
+const rows = (
+  folder: string,
+  ending: string,
+  tests: string,
+  of: Record<string, Row[]>,
+): Mutation[] =>
   Object.entries(of).flatMap(([name, rows]) =>
-    rows.map(([what, from, to, test]) => ({
+    rows.map(([what, from, to, test, only]) => ({
       what,
       file: `${folder}/${name}.${ending}`,
       from,
       to,
-      test,
+      test: normalize(`${tests}/${test}`),
+      ...(only === undefined ? {} : { only }),
     }))
   );
 
 /** Every way to break Holdfast that the tests have to notice. */
 export const MUTATIONS: readonly Mutation[] = [
-  ...rows("schemas", "sql", OF_THE_SCHEMA),
-  ...rows("functions/_shared", "ts", OF_THE_FUNCTIONS),
+  ...rows("supabase/schemas", "sql", "supabase/tests", OF_THE_SCHEMA),
+  ...rows("supabase/functions/_shared", "ts", "supabase/tests", OF_THE_FUNCTIONS),
 ];
