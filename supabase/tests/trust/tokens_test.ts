@@ -1,6 +1,8 @@
 // P4 and P5 where rows are deleted, moved and made by hand: no token comes back, and one lock_id is one grant.
 import { assert, assertEquals, assertGreater } from "@std/assert";
-import { openSession, type Session } from "../support/race.ts";
+import { changedFunctions } from "../support/changed_functions.ts";
+import { sqlDoor } from "../support/doors.ts";
+import { openSession, type Session, until } from "../support/race.ts";
 import { acquire, type Answer, client, release, renew, secretKey, sql } from "../support/stack.ts";
 import { runs } from "../support/soak.ts";
 import { newTenant, type Tenant } from "../support/tenant.ts";
@@ -268,6 +270,52 @@ Deno.test("P5 an acquire and its release in flight at once: never a lease that i
   }
   for (const session of sessions) await session[Symbol.asyncDispose]();
 });
+
+for (const how of ["in the same transaction", "a moment later"]) {
+  Deno.test(`P1 a row that waits for its grant is deleted and made anew, ${how}: the new one is not taken for one's own`, async () => {
+    await using tenant = await newTenant();
+    // nothing but time: before a missing row is made, and between the last look and the grant
+    const pause = "perform pg_sleep(0.2);";
+    const grants = "elsif v_grantable and v_locked = 'for a grant' then\n";
+    await using changed = await changedFunctions([
+      ["create_rows", "\nbegin\n", `\nbegin\n  ${pause}\n`],
+      ["acquire_in_turn", grants, `${grants}      ${pause}\n`],
+    ]);
+    const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+    await release(tenant.server, { ...layout(tenant), lock_id: lock!.lock_id });
+    await using deleting = openSession();
+    await using stack = new AsyncDisposableStack();
+    const contend = sqlDoor(stack, changed.name);
+    const make = () =>
+      deleting.run`
+        insert into public.video_database_state (video_id, database_name, tenant_id)
+        values (${tenant.video}, 'layout', ${tenant.id})`;
+    await deleting.run`begin`;
+    await deleting.run`delete from public.video_database_state where video_id = ${tenant.video}`;
+    const waiting = contend({}, "acquire_lock", { ...layout(tenant), ...W1 });
+    await until(async () =>
+      (await sql`
+        select from pg_stat_activity where query like ${`%${changed.name}%`} and wait_event_type = 'Lock'`)
+        .length > 0
+    );
+    if (how === "in the same transaction") await make();
+    await deleting.run`commit`;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    if (how === "a moment later") {
+      await make();
+      await new Promise((resolve) => setTimeout(resolve, 200));
+    }
+    const other = await acquire(tenant.server, { ...layout(tenant), ...W2 });
+    const late = await waiting;
+    assertEquals(
+      [other.acquired, late.acquired].filter(Boolean).length,
+      1,
+      "one of the two has it",
+    );
+    const holder = other.acquired ? W2 : W1;
+    assertEquals((await tenant.state())?.lock_holder_user_id, holder.lock_holder_user_id);
+  });
+}
 
 Deno.test("P4 at random: rows deleted under eight callers, no token twice, no two leases at once", async () => {
   await using tenant = await newTenant();
