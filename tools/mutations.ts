@@ -1,6 +1,6 @@
 /**
  * Breaks Holdfast on purpose, one way at a time, and sees the tests fail: a test that passes against a broken lock is
- * worthless. Each mutation (tools/mutation_list.ts) is made in a copy of the project, whose stack stays up and gets the
+ * worthless. Each mutation (tools/mutations/) is made in a copy of the project, whose stack stays up and gets the
  * database anew. After the mutations of a file of tests come its healthy runs: what a broken one left behind would show.
  *
  *     deno task test:mutations [part of what is broken, of its file, or of its tests]…
@@ -16,13 +16,14 @@ import { readKeys } from "../local/keys.ts";
 import { migrate } from "../local/postgres/migrate.ts";
 import { type Stack, startStack } from "../local/stack.ts";
 import { generatedMigrations } from "./migrations.ts";
-import { type Mutation, MUTATIONS } from "./mutation_list.ts";
+import { MUTATIONS } from "./mutations/list.ts";
+import type { Mutation } from "./mutations/mutation.ts";
 
 const PROJECT = join(import.meta.dirname!, "..");
 /** As many as the machine has cores for; the tests measure times. */
 const AT_ONCE = 2;
-/** A mutation may make a test wait for ever, which is noticed, too. */
-const TOO_LONG_MS = 90_000;
+/** A mutation may make a test wait for ever, which is noticed, too. For a file of tests, and for one test of it. */
+const TOO_LONG_MS = { file: 90_000, test: 25_000 };
 
 /** What became of one run: nothing, the name of the first test that failed, or what else was wrong. */
 interface Outcome {
@@ -121,7 +122,7 @@ class Workshop implements AsyncDisposable {
     const timer = setTimeout(() => {
       late = true;
       tests.kill("SIGKILL");
-    }, TOO_LONG_MS);
+    }, TOO_LONG_MS[only === undefined ? "file" : "test"]);
     const { success, stdout, stderr } = await tests.output();
     clearTimeout(timer);
     if (late) return { failed: "no end" };
