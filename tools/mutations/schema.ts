@@ -510,7 +510,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "an answer's headers are overwritten",
       "begin\n  return holdfast.acquire_lock(\n",
       "begin\n  perform set_config('response.headers', '[{\"x-tenant-id\": \"x\"}]', true);\n  return holdfast.acquire_lock(\n",
-      "contract/data_api",
+      "contract/lock_acquire",
     ],
     [
       "a take-over of nothing is another grant",
@@ -522,7 +522,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "a server's name and a user's id are one",
       "v_seen.lock_holder_user_id = v_holder and v_seen.lock_type = v_type\n",
       "v_seen.lock_holder_user_id = v_holder\n",
-      "contract/take_over",
+      "contract/lock_acquire",
     ],
   ],
   "31_acquire_in_turn": [
@@ -693,7 +693,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "a user without an id is a holder",
       "if p_user is null and p_type = 'client' then",
       "if false then",
-      "contract/errors",
+      "contract/lock_acquire",
     ],
     [
       "a user acquires in another's name, in turn",
@@ -817,12 +817,6 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "the order of the line is that of when transactions began",
       "  v_now := clock_timestamp();\n  perform\n  from unnest(p_names) n",
       "  v_now := now();\n  perform\n  from unnest(p_names) n",
-      "contract/line",
-    ],
-    [
-      "a place that lapsed is kept",
-      "and p.lock_holder_user_id = p_holder and p.lock_type = p_type and p.kept_until > clock_timestamp();",
-      "and p.lock_holder_user_id = p_holder and p.lock_type = p_type;",
       "contract/line",
     ],
     [
@@ -1007,7 +1001,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "a name beside a lock_id is no broken rule",
       "case when p_lock_holder_user_id is not null and (p_lock_id is not null or p_force)\n",
       "case when false\n",
-      "contract/lock_release",
+      "contract/both_doors",
     ],
     [
       "a user releases by another's name",
@@ -1020,6 +1014,13 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "    if v_role is null then\n      perform holdfast.raise_error('VIDEO_NOT_FOUND');\n    elsif",
       "    if",
       "trust/other_tenants",
+    ],
+    [
+      "a token that names no user releases",
+      "  if p_user is null and p_type = 'client' then\n    perform holdfast.raise_error('NOT_AUTHENTICATED');\n  end if;\n",
+      "",
+      "contract/lock_acquire",
+      "a token that names no user",
     ],
   ],
   "42_end_and_cancel": [
@@ -1225,6 +1226,13 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "case when cardinality(p_database_names) > 0\n",
       "contract/sets",
     ],
+    [
+      "a token that names no user renews",
+      "  if p_user is null and p_type = 'client' then\n    perform holdfast.raise_error('NOT_AUTHENTICATED');\n  end if;\n",
+      "",
+      "contract/lock_acquire",
+      "a token that names no user",
+    ],
   ],
   "60_assert_lock_held": [
     [
@@ -1315,7 +1323,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "no credentials are as good as a server's",
       "if v_user is null and not v_server then",
       "if false then",
-      "contract/fencing",
+      "contract/lock_acquire",
     ],
     [
       "who lost the right between two looks writes",
@@ -1341,7 +1349,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "a version is counted without the lock",
       "begin\n  perform holdfast.check_token(p_video_id, p_database_name, p_fencing_token, null);\n  update",
       "begin\n  update",
-      "contract/fencing",
+      "trust/other_tenants",
     ],
     [
       "a busy version is an error",
@@ -1612,7 +1620,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "a user may clean up",
       "grant execute on function public.release_expired_locks(integer) to service_role;",
       "grant execute on function public.release_expired_locks(integer) to service_role, authenticated;",
-      "contract/release_expired_locks",
+      "trust/catalog",
     ],
   ],
   "81_prune_lock_history": [

@@ -635,6 +635,13 @@ Deno.test("a database that finds the row locked (55P03) is asked once more, and 
     assertEquals(api.calls.length, 4);
     assertEquals(own.log.map(({ outcome }) => outcome), ["busy", "busy"]);
 
+    // without the database's time there is no answer that has one
+    await using timeless = serveDataApi(locked("none"));
+    await using lost = await serveFunction(name, timeless.url);
+    const without = await post(name, { base: lost.url, body: JSON.stringify(one) });
+    if (name === "lock-release") assertEquals<unknown>(without.body, busy);
+    else assertError(without, "DATABASE_UNAVAILABLE");
+
     let calls = 0;
     const { reason: _, ...yes } = { ...busy, [Object.keys(busy)[0]!]: true };
     await using moment = serveDataApi(() => calls++ ? Response.json(yes) : locked(null)());

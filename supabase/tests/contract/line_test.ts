@@ -166,6 +166,22 @@ Deno.test("P12 a place lapses unless it is kept: one who died holds the line up 
   assertEquals((await second.ask()).acquired, true);
   // who comes back after that is last
   assertEquals((await dead.ask()).queue, { position: 2, length: 2 });
+  // also where nobody has cleared the place that lapsed
+  await lapse(third);
+  assertEquals((await third.ask()).queue, { position: 2, length: 2 });
+});
+
+Deno.test("P12 the order is that of the places, not that of the transactions in which they were asked for", async () => {
+  await using tenant = await newTenant();
+  await hold(tenant);
+  await using session = openSession({ role: "service_role" });
+  await session.run`begin`;
+  await session.run`select pg_current_xact_id()`;
+  assertEquals((await waiter(tenant, "w1").ask()).queue?.position, 1);
+  const [row] = await session.run`
+    select public.acquire_lock(${tenant.video}, 'layout', 'w2', gen_random_uuid(), queue_seconds => 60) as answer`;
+  await session.run`commit`;
+  assertEquals(row?.answer.queue.position, 2);
 });
 
 Deno.test("P12 asking again keeps a place, and never shortens it; without queue_seconds it stays as it is", async () => {
@@ -308,6 +324,15 @@ Deno.test("P12 the holder learns from a renewal how many wait", async () => {
   assertEquals(await beat(), { length: 2 });
   await lapse(line[0]!);
   assertEquals(await beat(), { length: 1 });
+});
+
+Deno.test("P12 the holder of a set learns how many wait for the lock for which most do", async () => {
+  await using tenant = await newTenant();
+  const set = { video_id: tenant.video, database_names: ["captions", "layout"] };
+  const lock_id = crypto.randomUUID();
+  await acquire(tenant.server, { ...set, lock_holder_user_id: "holder", lock_id });
+  await positions(waiter(tenant, "w1"), waiter(tenant, "w2"));
+  assertEquals((await rpc(tenant.server, "renew_lock", { ...set, lock_id })).queue, { length: 2 });
 });
 
 Deno.test("held_locks shows the leases that are live, with the length of the line; waiting_locks who stands in it", async () => {

@@ -219,6 +219,10 @@ Deno.test("renew of a set renews all or none, and says which was lost and how", 
     "never backwards",
   );
 
+  const active = (await rows(tenant)).map(({ last_activity_at }) => last_activity_at);
+  await rpc(tenant.server, "renew_lock", { ...beat, active: false });
+  assertEquals((await rows(tenant)).map(({ last_activity_at }) => last_activity_at), active);
+
   await rpc(tenant.server, "release_lock", { ...one(tenant, "captions"), force: true });
   const before = await rows(tenant);
   const lost = await rpc(tenant.server, "renew_lock", { ...beat, ttl_seconds: 600 });
@@ -230,6 +234,20 @@ Deno.test("renew of a set renews all or none, and says which was lost and how", 
     server_time: lost.server_time!,
   });
   assertEquals(await rows(tenant), before, "none was renewed");
+
+  // of several that are lost it names the first, in the order of the request
+  const isLost = (name: string) => ["captions", "layout"].includes(name);
+  await rpc(tenant.server, "release_lock", { ...one(tenant, "layout"), ...W1 });
+  const lastFirst = { ...beat, database_names: NAMES.toReversed() };
+  const [first, last] = [
+    await rpc(tenant.server, "renew_lock", beat),
+    await rpc(tenant.server, "renew_lock", lastFirst),
+  ];
+  assertEquals([first.database_name, last.database_name], [NAMES.find(isLost), NAMES.findLast(isLost)]);
+  assertEquals(new Set([first.reason, last.reason]), new Set(["released", "force_released"]));
+});
+    assertEquals([first.database_name, first.reason], [names![0], reason]);
+  }
 });
 
 Deno.test("release of a set ends what is still held of it, and says so again", async () => {
