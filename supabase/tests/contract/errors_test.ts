@@ -192,6 +192,10 @@ Deno.test("INVALID_REQUEST: rules about several fields are told beside those abo
       { video_id, database_name, ...target },
       [["lock_id", MESSAGES.nothingToRelease]],
     ]),
+    ["lock-release", { video_id: 1, database_name }, [
+      ["video_id", MESSAGES.uuid],
+      ["lock_id", MESSAGES.nothingToRelease],
+    ]],
     ...[{ lock_id }, { force: true }, { lock_id, force: true }].map((
       target,
     ): [string, Record<string, unknown>, [string, string][]] => [
@@ -433,6 +437,8 @@ Deno.test("DATABASE_UNAVAILABLE: whatever says not now, with Retry-After", async
     ),
     "a gateway with a code of its own": () =>
       Response.json({ code: "UPSTREAM_DOWN", message: "" }, { status: 503 }),
+    "a proxy with a code of its own": () =>
+      Response.json({ code: "PROJECT_PAUSED", message: "" }, { status: 540 }),
     ...Object.fromEntries(
       NOT_NOW_CODES.map(([code, status]) => [
         code,

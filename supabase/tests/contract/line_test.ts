@@ -258,6 +258,7 @@ Deno.test("P6 a place belongs to its lock_id and its holder: another's lock_id g
   // nor can they give it up
   for (const caller of [ben.client, tenant.server]) {
     await release(caller, { ...layout(tenant), lock_id: first.lock_id });
+    assert(await place(first), "it is still there");
   }
   assertEquals((await first.ask()).acquired, true);
 });

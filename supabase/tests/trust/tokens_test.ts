@@ -74,6 +74,7 @@ Deno.test("P4 with the secret key: the row deleted and made by hand, the old tok
     server_version: 4,
   });
   assertEquals(made.error, null);
+  assertGreater(Number((await tenant.state())?.fencing_token), first.fencing_token);
   const next = await acquire(tenant.server, { ...layout(tenant), ...W2 });
   assertGreater(next.lock!.fencing_token, first.fencing_token);
   assertEquals(next.state?.server_version, 4);
@@ -94,11 +95,18 @@ Deno.test("P4 a video's id is changed and the old one used again: the lease ends
   const api = client(secretKey);
   const moved = crypto.randomUUID();
   const first = (await acquire(tenant.server, { ...layout(tenant), ...W1 })).lock!;
+  // the new id was one before, under a clock that was an hour ahead
+  const ahead = first.fencing_token + 3_600_000_000;
+  await sql`
+    insert into public.video_database_lock_history (
+      video_id, database_name, lock_id, tenant_id, lock_holder_user_id, lock_type, fencing_token, locked_at, ended_at, end_reason
+    )
+    values (${moved}, 'layout', gen_random_uuid(), ${tenant.id}, 'w', 'server', ${ahead}, now(), now(), 'released')`;
   const { error } = await api.from("videos").update({ id: moved }).eq("id", tenant.video);
   assertEquals(error, null);
   const there = await tenant.state(moved);
   assertEquals([there?.lock_id, there?.has_line], [null, true], "a moved row is free");
-  assertGreater(Number(there!.fencing_token), first.fencing_token);
+  assertGreater(Number(there!.fencing_token), ahead);
   assertEquals((await tenant.history()).map((lease) => [lease.lock_id, lease.end_reason]), [
     [first.lock_id, "force_released"],
   ]);
@@ -323,7 +331,7 @@ Deno.test("P4 at random: rows deleted under eight callers, no token twice, no tw
   const end = Date.now() + runs(1500, 60_000);
   await Promise.all(Array.from({ length: 8 }, async (_, i) => {
     await using session = openSession(i === 0 ? undefined : { role: "service_role" });
-    while (Date.now() < end) {
+    while (Date.now() < end || leases.length <= 20) { // a busy machine takes longer
       if (Math.random() < 0.2) {
         await session.run`delete from public.video_database_state where video_id = ${tenant.video}`;
         continue;
@@ -340,7 +348,6 @@ Deno.test("P4 at random: rows deleted under eight callers, no token twice, no tw
       if (ended.released) leases.push({ token, from, to: ended.lock!.released_at! });
     }
   }));
-  assertGreater(leases.length, 20);
   leases.sort((a, b) => a.token - b.token);
   for (const [i, lease] of leases.entries()) {
     const before = leases[i - 1];
