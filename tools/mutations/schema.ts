@@ -992,10 +992,10 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/sets",
     ],
     [
-      "a stranger's lock_id that was never seen makes a row",
+      "who lost the right to the video makes a row of it",
       "      if not v_may_see then\n        perform holdfast.raise_error('VIDEO_NOT_FOUND');\n      end if;\n",
       "",
-      "trust/other_tenants",
+      "contract/line",
     ],
     [
       "a name beside a lock_id is no broken rule",
@@ -1679,7 +1679,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "what PUBLIC may do is not looked at",
       "where p.grantee = 0 or r.rolname in",
       "where r.rolname in",
-      "../../local/tests/restore",
+      "trust/catalog",
     ],
     [
       "what a function grants by itself is not looked at",

@@ -235,6 +235,24 @@ Deno.test("a user who lost the right to the video can still give their place up"
   assertEquals(await place(first), undefined);
 });
 
+Deno.test("P8 who lost the right to the video makes no row of it, also by giving up a place whose row is gone", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  await hold(tenant);
+  const set = {
+    video_id: tenant.video,
+    database_names: ["captions", "layout"],
+    lock_id: crypto.randomUUID(),
+  };
+  assertEquals((await acquire(anna.client, { ...set, queue_seconds: 60 })).queue?.position, 1);
+  await sql`
+    delete from public.video_database_state where video_id = ${tenant.video} and database_name = 'captions'`;
+  await tenant.leave(anna);
+  const { error } = await anna.client.rpc("release_lock", set);
+  assertEquals(error?.code, "PT404");
+  assertEquals(await tenant.state(tenant.video, "captions"), undefined);
+});
+
 Deno.test("P6 a place belongs to its lock_id and its holder: another's lock_id gives nobody a turn", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
