@@ -21,6 +21,7 @@ const FAULTS: Record<string, Partial<Way>> = {
   "request doubled": { again: 5 },
   "request repeated later": { again: 900 },
   "request repeated when all is over": { again: 40_000 },
+  "call without an answer": { there: 200_000 },
 };
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -127,6 +128,16 @@ for (const [name, fault] of Object.entries(FAULTS)) {
         [],
         `at call ${point}`,
       );
+    }
+    // one fault is no reason to lose anything
+    const alone = await run({ seed: 1, way: () => ({}), steals: false });
+    for (let point = 0; point < alone.calls; point++) {
+      const way = (call: number) => call === point ? fault : {};
+      const { outcomes } = await run({ seed: 1, way, steals: false });
+      const done = outcomes.filter((outcome) => outcome.endsWith(" done"));
+      for (const who of ["anna", "anna again", "ben"]) {
+        assert(done.includes(`${who} done`), `at call ${point}: ${outcomes}`);
+      }
     }
   });
 }
