@@ -18,12 +18,8 @@ interface Functions {
   "lock-release": [ReleaseRequest, ReleaseAnswer];
 }
 
-/** The field that says yes or no. */
-const OUTCOMES = {
-  "lock-acquire": "acquired",
-  "lock-renew": "renewed",
-  "lock-release": "released",
-} as const;
+/** The field that says yes or no: `acquired`, `renewed`, `released`. */
+const outcomeOf = (name: keyof Functions) => name.slice(5).replace(/e?$/, "ed");
 
 /** What `invoke` gives. */
 interface Result {
@@ -43,7 +39,7 @@ interface Inside {
 
 /** Calls the lock functions as `supabase.functions.invoke` does. */
 export class Calls {
-  readonly supabase: SupabaseClient;
+  declare readonly supabase: SupabaseClient;
   readonly #inside: Inside;
   #token: string | null = null;
   #refreshing: Promise<unknown> | undefined;
@@ -120,7 +116,8 @@ export class Calls {
     try {
       return await this.#try(name, body, signal);
     } catch (error) {
-      if ((error as LockError).code !== "NOT_AUTHENTICATED") throw error;
+      // or the signal's reason, which may be anything
+      if ((error as LockError | null)?.code !== "NOT_AUTHENTICATED") throw error;
       if (this.hasSession) {
         // one for all calls that found out at the same time
         this.#refreshing ??= this.supabase.auth.refreshSession()
@@ -193,7 +190,7 @@ async function answerOf<F extends keyof Functions>(
   name: F,
   { data, error }: Result,
 ): Promise<Functions[F][1]> {
-  if (!error && typeof (data as Record<string, unknown> | null)?.[OUTCOMES[name]] === "boolean") {
+  if (!error && typeof (data as Record<string, unknown> | null)?.[outcomeOf(name)] === "boolean") {
     return data as Functions[F][1];
   }
   const response = (error as { context?: Partial<Response> } | null)?.context;
@@ -205,8 +202,8 @@ async function answerOf<F extends keyof Functions>(
 /** Whose token it is: `sub` of its claims. It is shown, and never relied on. */
 function subject(token: string | null): string {
   try {
-    const [, claims = ""] = token!.split(".");
-    return JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/"))).sub ?? "";
+    const claims = token!.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/");
+    return JSON.parse(atob(claims)).sub ?? "";
   } catch {
     return "";
   }
