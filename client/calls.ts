@@ -23,7 +23,8 @@ const outcomeOf = (name: keyof Functions) => name.slice(5).replace(/e?$/, "ed");
 
 /** What `invoke` gives. */
 interface Result {
-  data?: unknown;
+  // deno-lint-ignore no-explicit-any
+  data?: any; // it came over the network
   error?: unknown;
 }
 
@@ -143,7 +144,7 @@ export class Calls {
     const call = async () => {
       await this.#remember().catch(() => {});
       const options = { body, signal: abort.signal };
-      return await answerOf(name, await this.supabase.functions.invoke(name, options));
+      return await answerOf(name, body, await this.supabase.functions.invoke(name, options));
     };
     signal?.addEventListener("abort", stop);
     const answer = call();
@@ -188,11 +189,13 @@ export class Calls {
 /** The answer, or why there is none. */
 async function answerOf<F extends keyof Functions>(
   name: F,
+  { lock_id }: { lock_id?: string | null | undefined },
   { data, error }: Result,
 ): Promise<Functions[F][1]> {
-  if (!error && typeof (data as Record<string, unknown> | null)?.[outcomeOf(name)] === "boolean") {
-    return data as Functions[F][1];
-  }
+  const isAnswer = !error && typeof data?.[outcomeOf(name)] === "boolean";
+  // never another's: answers may be mixed up on their way
+  const locks = isAnswer && lock_id ? [data.lock, data.locks].flat() : [];
+  if (isAnswer && locks.every((lock) => !lock || lock.lock_id === lock_id)) return data;
   const response = (error as { context?: Partial<Response> } | null)?.context;
   // the message of the error is always the same; the body, which can be read once, tells
   const body = await response?.json?.().catch(() => {}) as Partial<ErrorBody> | undefined;

@@ -168,7 +168,9 @@ Deno.test("where the functions are missing, a request says so at once", async ()
       context: new Response(`{"code":"NOT_FOUND","message":"no such function"}`, { status: 404 }),
     },
   })));
+  const askedAt = performance.now();
   const error = await assertRejects(() => locks.acquire(KEY), LockError, "no such function");
+  assertLess(performance.now() - askedAt, 1000);
   assertEquals(error.status, 404);
 });
 

@@ -239,8 +239,6 @@ export class Lease extends EventTarget implements AsyncDisposable {
       });
       if (this.#ending) return;
       if (answer.renewed) {
-        // never another's: an answer may be mixed up on its way
-        if (!locksOf(answer).every((lock) => this.#isMine(lock))) return this.#fail();
         this.#extend(sentAt, answer);
         this.#succeed(answer.queue.length);
         if (isIdle() && answer.queue.length) this.lose("idle");
@@ -252,10 +250,6 @@ export class Lease extends EventTarget implements AsyncDisposable {
       if (mayPass) this.#fail();
       else this.lose("forbidden");
     }
-  }
-
-  #isMine(lock: Lock): boolean {
-    return lock.lock_id === this.lockId && lock.fencing_token === this.fencingToken;
   }
 
   #fail(): void {

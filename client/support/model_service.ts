@@ -10,7 +10,7 @@ export interface Way {
   loses?: "request" | "answer";
   /** The request arrives once more, so long after it was sent. */
   again?: number;
-  /** The caller gets the last answer of this function to another holder instead of its own, as behind a bad pooler. */
+  /** The caller gets the last yes of this function to another client instead of its own answer, as behind a bad pooler. */
   mixedUp?: boolean;
 }
 
@@ -110,7 +110,7 @@ export class ModelLock {
     } else if (!this.ended.has(id)) this.ended.set(id, "cancelled");
     const reason = this.ended.get(id);
     return reason === "released"
-      ? { released: true, lock: {} }
+      ? { released: true, lock: { lock_id: id } }
       : { released: false, reason, holder: null };
   }
 
@@ -132,11 +132,11 @@ export class ModelService {
   calls = 0;
   answered = 0;
   readonly #locks = new Map<string, ModelLock>();
-  /** The last answer of each function to each holder. */
-  readonly #answers: { name: string; holder: string; data: object }[] = [];
+  /** Who got a yes to what. */
+  readonly #yes: { called: string; name: string; lockId: unknown; data: object }[] = [];
 
-  /** @param way Decides the way of each call, by its number. */
-  constructor(private readonly way: (call: number, holder: string) => Way) {}
+  /** @param way Decides the way of each call, by its number and by who calls. */
+  constructor(private readonly way: (call: number, name: string) => Way) {}
 
   /**
    * One of its locks.
@@ -154,9 +154,10 @@ export class ModelService {
    * A client of supabase-js, as far as the lock client needs one.
    *
    * @param holder Whose.
+   * @param name Tells clients of one holder apart.
    * @returns The client.
    */
-  client(holder: string): SupabaseClient {
+  client(holder: string, name = holder): SupabaseClient {
     const rows = {
       select: () => rows,
       eq: () => rows,
@@ -168,18 +169,21 @@ export class ModelService {
       from: () => rows,
       functions: {
         invoke: (
-          name: string,
+          called: string,
           { body, signal }: { body: Record<string, unknown>; signal: AbortSignal },
-        ) => this.#travel(name, holder, body, signal),
+        ) => this.#travel(called, { holder, name }, body, signal),
       },
     } as unknown as SupabaseClient;
   }
 
-  #travel(name: string, holder: string, body: Record<string, unknown>, signal: AbortSignal) {
-    const { there, back, loses, again, mixedUp } = this.way(this.calls++, holder);
-    // holders by whom the request is for: one client may act in the name of several
-    const who = String(body.lock_holder_user_id ?? holder);
-    const decide = () => this.lock(String(body.database_name)).decide(name, who, body);
+  #travel(
+    called: string,
+    { holder, name }: { holder: string; name: string },
+    body: Record<string, unknown>,
+    signal: AbortSignal,
+  ) {
+    const { there, back, loses, again, mixedUp } = this.way(this.calls++, name);
+    const decide = () => this.lock(String(body.database_name)).decide(called, holder, body);
     return new Promise((resolve) => {
       signal.addEventListener("abort", () => resolve({ data: null, error: new Error("aborted") }));
       const fail = () => resolve({ data: null, error: new Error("reset") });
@@ -187,10 +191,10 @@ export class ModelService {
       setTimeout(() => {
         if (loses === "request") return fail();
         const own = decide();
-        const other = this.#answers.findLast((last) =>
-          last.name === name && last.holder !== holder
+        const other = this.#yes.findLast((last) =>
+          last.called === called && last.name !== name && last.lockId !== body.lock_id
         );
-        this.#answers.push({ name, holder, data: own });
+        if ("lock" in own) this.#yes.push({ called, name, lockId: body.lock_id, data: own });
         const data = mixedUp && other ? other.data : own;
         setTimeout(() => {
           if (loses === "answer") return fail();
