@@ -1,6 +1,5 @@
 import { assert, assertEquals, assertGreater, assertLess, assertRejects } from "@std/assert";
 import type { SupabaseClient } from "@supabase/supabase-js";
-import { guardQuery } from "./guard.ts";
 import { createLockClient, type Lease, LockError } from "./mod.ts";
 import { ModelService } from "./support/model_service.ts";
 import { virtualTime } from "./support/virtual_time.ts";
@@ -205,41 +204,6 @@ Deno.test("a page that may not talk to other tabs acquires all the same", async 
   } finally {
     Object.assign(globalThis, { BroadcastChannel: real });
     delete (globalThis as { document?: unknown }).document;
-  }
-});
-
-Deno.test("guard: a write that gets no answer is given up after 15 seconds", async () => {
-  const real = AbortSignal.timeout;
-  const timeOut = new AbortController();
-  let ms = 0;
-  AbortSignal.timeout = (given) => {
-    ms = given;
-    return timeOut.signal;
-  };
-  try {
-    let signal: AbortSignal | undefined;
-    const write = {
-      setHeader() {},
-      abortSignal: (given: AbortSignal) => signal = given,
-      then: (fulfilled: (result: unknown) => unknown) =>
-        new Promise((resolve) =>
-          signal!.addEventListener("abort", () => resolve({ error: signal!.reason }))
-        )
-          .then(fulfilled),
-    };
-    const lease = {
-      lockId: "",
-      fencingToken: 1,
-      signal: new AbortController().signal,
-      touch() {},
-      wake() {},
-    };
-    const result = guardQuery(write, lease) as unknown as PromiseLike<{ error: DOMException }>;
-    setTimeout(() => timeOut.abort(new DOMException("", "TimeoutError")), 5);
-    assertEquals((await result).error.name, "TimeoutError");
-    assertEquals(ms, 15_000);
-  } finally {
-    AbortSignal.timeout = real;
   }
 });
 

@@ -221,6 +221,7 @@ Deno.test("an idle holder gives way to who waits, and only then", async () => {
   assertEquals((await end).reason, "idle");
   assertEquals(events[0], `1: ${ben.id}`);
   const [ended] = await tenant.history();
+  assertEquals(ended!.end_reason, "released");
   assertGreater(ended!.ended_at.getTime() - before.getTime(), 1200, "not while it was touched");
 });
 

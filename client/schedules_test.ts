@@ -23,6 +23,7 @@ const FAULTS: Record<string, Partial<Way>> = {
   "request repeated later": { again: 900 },
   "request repeated when all is over": { again: 40_000 },
   "answer that is another's": { mixedUp: true },
+  "call without an answer": { there: 200_000 },
 };
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -131,6 +132,16 @@ for (const [name, fault] of Object.entries(FAULTS)) {
         `at call ${point}`,
       );
     }
+    // one fault is no reason to lose anything
+    const alone = await run({ seed: 1, way: () => ({}), steals: false });
+    for (let point = 0; point < alone.calls; point++) {
+      const way = (call: number) => call === point ? fault : {};
+      const { outcomes } = await run({ seed: 1, way, steals: false });
+      const done = outcomes.filter((outcome) => outcome.endsWith(" done"));
+      for (const who of ["anna", "anna again", "ben"]) {
+        assert(done.includes(`${who} done`), `at call ${point}: ${outcomes}`);
+      }
+    }
   });
 }
 
@@ -183,8 +194,9 @@ Deno.test("a detached lease is resumed by exactly one of three, whatever happens
   for (const [name, fault] of Object.entries(FAULTS)) {
     for (let point = 0; point < calls; point++) {
       const { resumed } = await resumeByThree(1, (call) => call === point ? fault : {});
-      // by none where the lease runs out before the call arrives
-      const expected = name.includes("very late") ? Math.min(resumed, 1) : 1;
+      // by none where the lease runs out before the call is answered, or given up
+      const isSlow = /very late|without/.test(name);
+      const expected = isSlow ? Math.min(resumed, 1) : 1;
       assertEquals(resumed, expected, `${name}, at call ${point}`);
     }
   }

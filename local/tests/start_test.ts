@@ -42,6 +42,7 @@ for (
       https_proxy: NOWHERE,
       ALL_PROXY: NOWHERE,
       no_proxy: "example.com",
+      NO_PROXY: "example.com",
     }],
   ] as [string, Record<string, string>][]
 ) {
