@@ -87,6 +87,19 @@ Deno.test("a set is acquired whole, and its locks are refused one by one", async
   assertEquals(await locks.query(key), { held: [], pending: [] });
 });
 
+Deno.test("a set that loses one of its locks to a steal gives the others back at once", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const key = { video_id: tenant.video, database_names: ["layout", "captions"] };
+  const set = lost(createLockClient(anna.client).request(key, { ttlSeconds: 2 }, forever));
+  await until(async () => await holder(tenant) !== null);
+  await using stolen = await createLockClient(anna.client).acquire(layout(tenant), { steal: true });
+  assertEquals((await set).reason, "taken_over");
+  await until(async () => (await tenant.state(tenant.video, "captions"))?.lock_id === null);
+  const [captions] = await tenant.history(tenant.video, "captions");
+  assertEquals([captions?.end_reason, await holder(tenant)], ["released", stolen.lockId]);
+});
+
 Deno.test("waitSeconds bounds the wait; the error names who is in the way, and whether that is you", async () => {
   await using tenant = await newTenant();
   const [anna, ben] = [await tenant.join("anna"), await tenant.join("ben")];
@@ -168,6 +181,28 @@ Deno.test("a member who is removed loses the lease as forbidden, and it does not
   await tenant.leave(anna);
   assertEquals((await end).reason, "forbidden");
   await until(async () => await holder(tenant) === null);
+});
+
+Deno.test("force throws out the holder, and nobody who waits: those have their turn first", async () => {
+  await using tenant = await newTenant();
+  const [anna, ben] = [await tenant.join("anna"), await tenant.join("ben")];
+  const admin = await tenant.join("admin", "admin");
+  const held = lost(
+    createLockClient(anna.client).request(layout(tenant), { ttlSeconds: 2 }, forever),
+  );
+  await until(async () => await holder(tenant) !== null);
+  const order: string[] = [];
+  const waiting = createLockClient(ben.client).request(layout(tenant), async () => {
+    order.push("ben");
+    await pause(300);
+    order.push("ben ends");
+  });
+  await until(async () => (await tenant.state())?.has_line === true);
+  const steal = { steal: true, force: true };
+  await createLockClient(admin.client).request(layout(tenant), steal, () => order.push("admin"));
+  await waiting;
+  assertEquals((await held).reason, "force_released");
+  assertEquals(order, ["ben", "ben ends", "admin"]);
 });
 
 Deno.test("an idle holder gives way to who waits, and only then", async () => {
