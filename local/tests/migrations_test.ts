@@ -6,9 +6,9 @@ import { join } from "node:path";
 import { catalogOf, differences } from "../../tools/catalog.ts";
 import {
   editedMigrations,
+  generatedMigrations,
   ownMigrations,
   releasedMigrations,
-  schemaFiles,
   writeNextMigration,
 } from "../../tools/migrations.ts";
 import { type ScratchServer, startScratchServer } from "../../tools/scratch_server.ts";
@@ -29,7 +29,7 @@ async function catalogWith(files: ReadonlyMap<string, string>, ...more: string[]
 
 Deno.test("the schemas and the migrations give the same database, by its catalog", async () => {
   const [ofSchemas, ofMigrations] = [
-    await catalogWith(await schemaFiles()),
+    await catalogWith(await generatedMigrations()),
     await catalogWith(await ownMigrations()),
   ];
   assert([...ofSchemas.keys()].filter((key) => /\t(public|holdfast)\t/.test(key)).length > 200);
@@ -213,7 +213,10 @@ Deno.test("the next migration is made of what changed in the schemas; what it ca
 
   const migrations = await ownMigrations(folder.path);
   assertEquals(
-    differences(await catalogWith(migrations), await catalogWith(await schemaFiles(folder.path))),
+    differences(
+      await catalogWith(migrations),
+      await catalogWith(await generatedMigrations(folder.path)),
+    ),
     [],
   );
   assertEquals([...migrations.keys()].slice(0, -1), [...(await ownMigrations()).keys()]);

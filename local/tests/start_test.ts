@@ -40,6 +40,7 @@ const STRANGE = {
   https_proxy: NOWHERE,
   ALL_PROXY: NOWHERE,
   no_proxy: "example.com",
+  NO_PROXY: "example.com",
 };
 
 Deno.test("PG* variables and a proxy in the environment: the stack starts, and its functions reach it", async () => {

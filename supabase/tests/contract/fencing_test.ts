@@ -234,10 +234,10 @@ Deno.test("without credentials no token is ever good", async () => {
 Deno.test("step by step: the holder asserts, the lease runs out, a contender is busy until the holder commits", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
-  await tenant.backdate(119.8, tenant.video, "captions");
   await using holder = openSession({ role: "service_role" });
   await using contender = openSession({ role: "service_role" });
-  await contender.run`select 1`;
+  for (const session of [holder, contender]) await session.run`select 1`;
+  await tenant.backdate(119.8, tenant.video, "captions");
   const take = async () =>
     (await contender.run<{ answer: { acquired: boolean; reason: string; lock: Lock } }[]>`
       select public.acquire_lock(${tenant.video}, 'captions', 'worker-2') as answer`)[0]!.answer;
@@ -643,6 +643,34 @@ Deno.test("guard refuses what cannot be guarded, with a hint, and unguard leaves
     await sql`select holdfast.unguard('public.guard_me')`;
   } finally {
     await sql`drop table public.guard_me`;
+  }
+});
+
+Deno.test("tables whose names are long and begin alike are guarded apart", async () => {
+  await using tenant = await newTenant();
+  const names = ["one", "two"].map((end) =>
+    `captions_of_a_project_that_has_quite_long_names_${end}`
+  );
+  const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
+  await using session = openSession();
+  await withToken(session, lock);
+  try {
+    for (const [i, name] of names.entries()) {
+      await sql.unsafe(`
+        create table public.${name} (video_id uuid);
+        select holdfast.guard('public.${name}', database => '${["captions", "layout"][i]}')`);
+    }
+    await sql.unsafe(`select holdfast.unguard('public.${names[1]}')`);
+    const put = (name: string) =>
+      code(session.run.unsafe(`insert into public.${name} values ($1)`, [tenant.video]));
+    assertEquals([await put(names[0]!), await put(names[1]!)], [null, null]);
+    await withToken(session, undefined);
+    assertEquals(await put(names[0]!), "PT412");
+  } finally {
+    for (const name of names) {
+      await sql.unsafe(`select holdfast.unguard('public.${name}'); drop table public.${name}`)
+        .catch(() => {});
+    }
   }
 });
 
