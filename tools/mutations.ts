@@ -49,7 +49,7 @@ class Workshop implements AsyncDisposable {
       await cp(join(PROJECT, name), join(project, name), { recursive: true });
     }
     await Deno.symlink(join(PROJECT, "node_modules"), join(project, "node_modules"));
-    // the schemas as they are now, in two migrations, whatever was released since
+    // the schemas as they are now, in two migrations, with all that was released since
     const migrations = join(project, "supabase", "migrations");
     await Deno.remove(migrations, { recursive: true });
     await Deno.mkdir(migrations);

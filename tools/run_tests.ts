@@ -23,7 +23,7 @@ const VARIABLES = {
   SUPABASE_DB_URL: "db.url",
 };
 type Environment = Record<keyof typeof VARIABLES, string> & {
-  /** Lets a test sign a token that has expired; a stack that does not tell it is tested without. */
+  /** Lets a test sign a token that has expired; a stack that keeps it is tested without. */
   SUPABASE_JWT_SECRET?: string;
 };
 

@@ -1,5 +1,5 @@
 // supabase/schemas is the database as it is now, supabase/migrations how it came to be so. Here both are applied and
-// compared by their catalogs, and the next migration is made, once, of changes that nobody has made yet.
+// compared by their catalogs, and the next migration is made, once, of changes that are made here only.
 import { assert, assertEquals } from "@std/assert";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
@@ -113,7 +113,7 @@ Deno.test("the catalog shows a change of every kind, and nothing where there is 
   );
 });
 
-/** What somebody may do in supabase/schemas after a release: by file, this becomes that. */
+/** What a developer may do in supabase/schemas after a release: by file, this becomes that. */
 const EDITS: [file: string, from: string, to: string][] = [
   [
     "61_advance_server_version",

@@ -1,5 +1,5 @@
 // A start meets what it should not: a strange environment, files that were lost or left, servers that never answer, and
-// somebody who has thought better of it.
+// a user who gives up.
 import {
   assertEquals,
   assertLess,
@@ -186,7 +186,7 @@ const inFolder = (path: string) => ({
   logFile: join(path, "postgres.log"),
 });
 
-Deno.test("a postmaster.pid that was left behind does not stop the start, whoever has its number now", async () => {
+Deno.test("a postmaster.pid that was left behind does not stop the start, also where another process has its number now", async () => {
   await using folder = await temporaryFolder();
   const first = await startPostgres(inFolder(folder.path));
   const file = join(folder.path, "postgres", "postmaster.pid");

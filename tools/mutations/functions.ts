@@ -56,7 +56,7 @@ export const OF_THE_FUNCTIONS: Record<string, Row[]> = {
       "contract/errors",
     ],
     [
-      "broken rules that only the database knows are not told",
+      "broken rules that only the database knows are not reported",
       "        details: brokenRules(error.details),\n",
       "        details: [],\n",
       "contract/errors",

@@ -58,7 +58,7 @@ Deno.test("P4 a token pushed ahead of the clock still grows by one, and never go
   assertEquals(next.lock!.fencing_token, ahead + 3);
 });
 
-Deno.test("P4 with the secret key: the row deleted and made by hand, the old token stays refused", async () => {
+Deno.test("P4 with the secret key: the row deleted and made by hand, the old token stays no good", async () => {
   await using tenant = await newTenant();
   const api = client(secretKey);
   const first = (await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 1 })).lock!;
@@ -152,7 +152,7 @@ Deno.test("P5 the row is deleted while the same acquire waits: refused as ended,
   await sql`delete from public.videos where id = ${tenant.video}`;
 });
 
-Deno.test("P9 a history that has the lease already stands in nobody's way", async () => {
+Deno.test("P9 a history that has the lease already is in nobody's way", async () => {
   await using tenant = await newTenant();
   const taken = async () => {
     const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
@@ -212,7 +212,7 @@ Deno.test("P5 a release that overtakes its acquire cancels it; the same for ever
     assertEquals((await renew(tenant.server, own)).reason, "cancelled");
   }
   assertEquals((await tenant.state())?.lock_id, null, "no ghost lock");
-  // also while somebody else holds the lock, and for a lock that was deleted in between
+  // also while another holds the lock, and for a lock that was deleted in between
   await acquire(tenant.server, { ...layout(tenant), ...W2 });
   assertEquals((await release(tenant.server, own)).reason, "cancelled");
   await sql`delete from public.video_database_state where video_id = ${tenant.video}`;

@@ -67,7 +67,7 @@ Deno.test("a lock that has been through everything is acquired, renewed and rele
       await right({}, "acquire_lock", set);
       await right({}, "release_lock", { ...set, lock_holder_user_id: null });
     }
-    // whatever it was, it may cost the slower way once
+    // any of them may cost the slower way once
     const once = mine();
     await acquire(tenant.server, once);
     await release(tenant.server, { ...key, lock_id: once.lock_id });
