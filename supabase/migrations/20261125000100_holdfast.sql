@@ -791,8 +791,8 @@ revoke all on function holdfast.create_rows(uuid, text[], timestamptz) from publ
 comment on function holdfast.create_rows(uuid, text[], timestamptz) is
   'Makes the state rows that are missing, free. To make a row and to lock it are two steps, so that one path grants. False: somebody else''s transaction is in the way.';
 
--- The decision, as it usually is, in one piece: helpers cost 12 % here. It reads, and writes at most once, and only if the row
--- is still the version that was read: compare-and-set on xmin, which covers lease, token, versions and tenant at once. So a
+-- The decision, as it usually is. Over 70 lines: in one piece, as helpers cost 12 % here. It reads, and writes at most once,
+-- and only if the row is still the version that was read: compare-and-set on xmin, which covers lease, token, versions and tenant at once. So a
 -- refusal is a plain read (P10), a grant is one update of one row, and of N simultaneous callers one finds the row as it was
 -- (P2). Whatever is not usual, or was not so in the end, goes to acquire_in_turn().
 create function holdfast.acquire_lock(
@@ -1064,6 +1064,7 @@ comment on function holdfast.retry_after_ms(text, holdfast.met) is
 -- Everything that acquire_lock() does not do in one piece: errors, the same grant again, take-over, the line, sets, rows that
 -- do not exist yet or that somebody else has. Look; if something is to be written, lock the rows and look again, since nothing
 -- that was read before a wait is believed after it (P3).
+-- Over 70 lines: what makes the loop right is the order of its questions, which is seen in one piece.
 create function holdfast.acquire_in_turn(
   p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl integer, p_take_over boolean,
   p_queue_seconds integer, p_database_names text[], p_user uuid, p_holder text, p_type text
@@ -1552,6 +1553,7 @@ comment on function holdfast.meet_release(
   uuid, text[], text[], uuid, text, boolean, uuid, text, timestamptz
 ) is 'Looks at the locks that a release names, one row for each, in the order of the names. It only reads.';
 
+-- Over 70 lines: as in acquire_in_turn(), the order of the questions is what makes the loop right.
 create function holdfast.release_in_turn(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_lock_holder_user_id text, p_force boolean,
   p_database_names text[], p_user uuid, p_type text
@@ -2364,11 +2366,7 @@ begin
   execute format('comment on function holdfast.%I() is %L', v_function,
     format('Trigger, made by holdfast.guard() for %s: checks the fencing token of each lock that a statement touched.', "table"));
   perform holdfast.add_guard_triggers(t.relid, v_function)
-  from (
-    select "table" as relid
-    union
-    select p.relid from pg_catalog.pg_partition_tree("table") p
-  ) t;
+  from (select "table" as relid union select p.relid from pg_catalog.pg_partition_tree("table") p) t;
 end;
 $$;
 revoke all on function holdfast.guard(regclass, text, name, name) from public, anon, authenticated, service_role;

@@ -128,11 +128,7 @@ begin
   execute format('comment on function holdfast.%I() is %L', v_function,
     format('Trigger, made by holdfast.guard() for %s: checks the fencing token of each lock that a statement touched.', "table"));
   perform holdfast.add_guard_triggers(t.relid, v_function)
-  from (
-    select "table" as relid
-    union
-    select p.relid from pg_catalog.pg_partition_tree("table") p
-  ) t;
+  from (select "table" as relid union select p.relid from pg_catalog.pg_partition_tree("table") p) t;
 end;
 $$;
 revoke all on function holdfast.guard(regclass, text, name, name) from public, anon, authenticated, service_role;
