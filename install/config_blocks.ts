@@ -72,16 +72,13 @@ export function addBlocks(text: string, names: string[]): string {
  */
 export function removeBlocks(text: string, names: string[]): { text: string; left: string[] } {
   const eol = text.includes("\r\n") ? "\r\n" : "\n";
+  // a block ends where another begins, or the file does; more lines are the user's
   const cut = (piece: string) => {
-    text = text.replace(piece.replaceAll("\n", eol), "");
+    const [before, ...after] = text.split(piece.replaceAll("\n", eol));
+    if (after.length === 1 && /^\s*(\[|#|$)/.test(after[0]!)) text = before! + after[0]!;
   };
   cut("\n" + blocksOf(names)); // as it was added, all at once
-  for (const name of names) {
-    const block = blockOf(name).replaceAll("\n", eol) + eol;
-    const [before, ...after] = text.split(block);
-    // a block ends where another begins, or the file does; more lines are the user's
-    if (after.length === 1 && /^\s*(\[|#|$)/.test(after[0]!)) text = before! + after[0]!;
-  }
+  for (const name of names) cut(blockOf(name) + "\n");
   const { functions = {} } = parseConfig(text);
   const left = names.filter((name) => functions[name] !== undefined);
   if (left.length === 0) cut(`\n${WHY}\n\n`);

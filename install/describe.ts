@@ -1,5 +1,5 @@
 import { createTwoFilesPatch } from "diff";
-import type { Plan } from "./plan.ts";
+import type { Change, Plan } from "./plan.ts";
 
 /**
  * Says what a plan does.
@@ -11,12 +11,23 @@ export function describe({ title, changes, notes }: Plan): string {
   return [
     `${title}:`,
     "",
-    ...changes.map(({ path, before, after }) =>
-      `  ${before === null ? "add   " : after === null ? "delete" : "change"}  supabase/${path}`
-    ),
+    ...linesOf(changes),
     ...(notes.length > 0 ? ["", ...notes.map((note) => `  ${note}`)] : []),
     "",
   ].join("\n");
+}
+
+/** A line for each change; for each folder of functions one, where all its files have the same lot. */
+function linesOf(changes: Change[]): string[] {
+  const files = new Map<string, number>();
+  for (const { path, before, after } of changes) {
+    const what = before === null ? "add   " : after === null ? "delete" : "change";
+    const place = `  ${what}  supabase/${path.replace(/^(functions\/[^/]+\/).*/, "$1")}`;
+    files.set(place, (files.get(place) ?? 0) + 1);
+  }
+  return [...files].map(([place, count]) =>
+    place.endsWith("/") ? `${place} (${count} ${count === 1 ? "file" : "files"})` : place
+  );
 }
 
 /**

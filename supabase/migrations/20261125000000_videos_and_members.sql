@@ -149,8 +149,8 @@ begin
 end;
 $$;
 
--- Names that have to be free. Functions may have namesakes, as long as nobody can take one for the other: a call of the Data API
--- names its arguments, so two functions must not both fit the same names.
+-- Names that have to be free. Functions may have namesakes, as long as no call fits two of them: by the names of its arguments, as
+-- the Data API calls, or by their types.
 do $$
 begin
   perform set_config('holdfast.problems', concat_ws(e'\n', nullif(current_setting('holdfast.problems', true), ''), (
@@ -163,7 +163,10 @@ begin
     from pg_catalog.pg_type y -- a relation has a type of its name
     where y.typnamespace = 'public'::regnamespace and y.typname in ('video_database_lock_history', 'held_locks', 'waiting_locks')
   ), (
-    select string_agg(format('- a call of public.%s could not be told from one of Holdfast''s function: rename yours', p.oid::regprocedure::text), e'\n' order by p.oid::regprocedure::text)
+    select string_agg(
+      format('- a call of public.%s(%s) could not be told from one of Holdfast''s function: rename yours', p.proname, oidvectortypes(p.proargtypes)),
+      e'\n' order by p.proname, p.oid
+    )
     from (values
       ('acquire_lock', 'uuid, text, text, uuid, integer, boolean, integer, text[]',
         '{video_id,database_name,lock_holder_user_id,lock_id,ttl_seconds,take_over,queue_seconds,database_names}'::text[], 1),
@@ -182,9 +185,15 @@ begin
       from generate_series(1, coalesce(array_length(p.proargmodes, 1), p.pronargs)) n
       where coalesce(p.proargmodes[n], 'i') in ('i', 'b', 'v')
     ) theirs
-    where oidvectortypes(p.proargtypes) = ours.types
-      or theirs.names[:p.pronargs - p.pronargdefaults] <@ ours.arguments
+    where theirs.names[:p.pronargs - p.pronargdefaults] <@ ours.arguments
         and ours.arguments[:ours.required] <@ theirs.names::text[]
+      or exists (
+        select
+        from generate_series(
+          greatest(ours.required, p.pronargs - p.pronargdefaults), least(cardinality(ours.arguments), p.pronargs)
+        ) k
+        where (string_to_array(oidvectortypes(p.proargtypes), ', '))[:k] = (string_to_array(ours.types, ', '))[:k]
+      )
   )), true);
 end;
 $$;

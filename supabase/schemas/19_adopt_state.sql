@@ -42,14 +42,15 @@ begin
     left join pg_catalog.pg_roles r on r.oid = a.grantee
     where a.grantee <> g.relowner
     union all
-    select 4, null, format('alter table public.video_database_state alter column %I drop default', a.attname),
+    select 5, null, format('alter table public.video_database_state alter column %I drop default', a.attname),
       format('alter table public.video_database_state alter column %I set default %s', a.attname, pg_get_expr(d.adbin, d.adrelid))
     from pg_catalog.pg_attrdef d
     join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
     where d.adrelid = v_table and a.attname = any (v_lock_columns || '{database_name,tenant_id}'::name[])
     union all
-    select 5, null, format('alter table public.video_database_state alter column %I drop not null', a.attname),
-      format('alter table public.video_database_state alter column %I set not null', a.attname)
+    select 4, null, format('alter table public.video_database_state alter column %I drop not null', a.attname),
+      -- undone after the default, which is what stands there while the lock is free
+      format('update public.video_database_state set %1$I = default where %1$I is null; alter table public.video_database_state alter column %1$I set not null', a.attname)
     from pg_catalog.pg_attribute a
     where a.attrelid = v_table and a.attnotnull and a.attname = any (v_lock_columns)
     union all
@@ -106,17 +107,18 @@ declare
 begin
   for v_found in
     select a.attname, format_type(a.atttypid, a.atttypmod) as type, w.type as wanted, w.rule,
-      format_type(a.atttypid, null) in ('text', 'character varying') as may_stay,
+      format_type(a.atttypid, null) in ('text', 'character varying', 'smallint', 'bigint') as may_stay,
       coalesce(w.expression, quote_ident(a.attname)) as expression,
       case
-        when y.typtype = 'e' then format('case when %1$I::text = any (enum_range(null::%2$s)::text[]) then %1$I::text::%2$s end', a.attname, a.atttypid::regtype)
         when a.atttypid = 'uuid'::regtype then format('case when %s then %I::uuid end', v_is_user, a.attname)
-        else format('%I::%s', a.attname, format_type(a.atttypid, a.atttypmod))
-      end as back
+        else format('%I::text::%s', a.attname, format_type(a.atttypid, a.atttypmod))
+      end as back,
+      -- a lock whose type the project's enum does not have cannot go back
+      case when y.typtype = 'e' then format('enum_range(null::%s)::text[]', a.atttypid::regtype) end as own_values
     from (values
       ('database_name', 'holdfast.database_name', $rule$check (database_name ~ '^[a-z][a-z0-9_-]{0,62}$')$rule$, null),
       ('lock_type', 'holdfast.lock_type', $rule$check (lock_type in ('client', 'server'))$rule$, v_type),
-      ('lock_holder_user_id', 'text', 'check (true)', null),
+      ('lock_holder_user_id', 'text', null, null),
       ('server_version', 'integer', null, null), ('wasabi_version', 'integer', null, null)
     ) w (name, type, rule, expression)
     join pg_catalog.pg_attribute a on a.attrelid = to_regclass('public.video_database_state') and a.attname = w.name
@@ -128,17 +130,26 @@ begin
         format('alter table public.video_database_state alter column %I type %s using (%s)::%2$s', v_found.attname, v_found.wanted, v_found.expression),
         format('alter table public.video_database_state alter column %I type %s using %s', v_found.attname, v_found.type, v_found.back)
       );
+      if v_found.own_values is not null then
+        insert into holdfast.undo (statement)
+        values (format(
+          'update public.video_database_state set lock_holder_user_id = null, lock_type = null, locked_at = null, last_activity_at = null where lock_type <> all (%s)',
+          v_found.own_values
+        ));
+      end if;
     exception when feature_not_supported then
-      if v_found.rule is null or not v_found.may_stay then
+      if not v_found.may_stay then
         raise exception using errcode = 'feature_not_supported',
           message = format('Holdfast was not installed, and nothing was changed: the type of public.video_database_state.%I cannot become %s: %s', v_found.attname, v_found.wanted, sqlerrm),
           hint = 'Drop what depends on the column, and make it again in a migration after Holdfast''s.';
       end if;
-      execute format('update public.video_database_state set %1$I = %2$s where %1$I is distinct from %2$s', v_found.attname, v_found.expression);
-      perform holdfast.change(
-        format('alter table public.video_database_state add constraint %I %s', 'holdfast_' || v_found.attname || '_check', v_found.rule),
-        format('alter table public.video_database_state drop constraint %I', 'holdfast_' || v_found.attname || '_check')
-      );
+      if v_found.rule is not null then
+        execute format('update public.video_database_state set %1$I = %2$s where %1$I is distinct from %2$s', v_found.attname, v_found.expression);
+        perform holdfast.change(
+          format('alter table public.video_database_state add constraint %I %s', 'holdfast_' || v_found.attname || '_check', v_found.rule),
+          format('alter table public.video_database_state drop constraint %I', 'holdfast_' || v_found.attname || '_check')
+        );
+      end if;
       raise notice 'public.video_database_state.%: stays %, as something depends on it', v_found.attname, v_found.type;
     end;
   end loop;
@@ -192,7 +203,7 @@ begin
 end;
 $$;
 
--- Its rules, as 20_video_database_state.sql has them. A row may have no video any more: it stays, and nobody can lock it.
+-- Its rules, as 20_video_database_state.sql has them. A row may have no video any more: it stays.
 do $$
 declare
   v_found record;
@@ -240,7 +251,7 @@ begin
   if v_stray = 0 then
     alter table public.video_database_state validate constraint video_database_state_video_fkey;
   else
-    raise notice 'public.video_database_state: % rows belong to no video of a tenant. They stay, and nobody can lock them', v_stray;
+    raise notice 'public.video_database_state: % rows belong to no video of a tenant. They stay', v_stray;
   end if;
 end;
 $$;

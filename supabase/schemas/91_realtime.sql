@@ -13,7 +13,10 @@ begin
     raise notice 'The publication supabase_realtime was left as it is: it has video_database_state already.';
     return;
   end if;
-  alter publication supabase_realtime add table public.video_database_state;
+  perform holdfast.change(
+    'alter publication supabase_realtime add table public.video_database_state',
+    'alter publication supabase_realtime drop table public.video_database_state'
+  );
 exception when others then
   -- it may not be ours to change
   raise notice 'The publication supabase_realtime was left as it is: %', sqlerrm;

@@ -18,6 +18,10 @@ export interface Database {
   query<Row = Record<string, unknown>>(text: string, values?: unknown[]): Promise<Row[]>;
   /** Runs a migration: in one transaction. */
   migrate(text: string): Promise<void>;
+  /** Runs statements as a superuser. */
+  admin(text: string): Promise<void>;
+  /** Another session of `postgres`. */
+  session(): Promise<pg.Client>;
 }
 
 /** A server; its disposal leaves nothing behind. */
@@ -51,6 +55,9 @@ export async function openLab(options: { major?: number; bin?: string } = {}): P
   opening.defer(() => server.stop());
   const admin = server.adminUrl;
   const urlOf = (name: string) => admin.replace(/postgres$/, name);
+  // nothing here outlives a power cut
+  await execute(admin, "alter system set fsync = off");
+  await execute(admin, "select pg_reload_conf()");
   await execute(admin, "create database template");
   await prepareDatabase(urlOf("template"), { password: PASSWORD, authSchema: await authSchema() });
   let databases = 0;
@@ -76,6 +83,7 @@ async function open(adminUrl: string): Promise<Database & AsyncDisposable> {
   const client = new pg.Client({ connectionString: url });
   await client.connect();
   const notices: string[] = [];
+  const sessions = [client];
   client.on("notice", ({ message }) => notices.push(message ?? ""));
   client.on("error", () => {}); // the server ends before it
   const run = async (text: string, values?: unknown[]) => {
@@ -97,6 +105,15 @@ async function open(adminUrl: string): Promise<Database & AsyncDisposable> {
         throw error;
       }
     },
-    [Symbol.asyncDispose]: () => client.end(),
+    admin: (text) => execute(adminUrl, text),
+    async session() {
+      const session = new pg.Client({ connectionString: url });
+      await session.connect();
+      sessions.push(session);
+      return session;
+    },
+    async [Symbol.asyncDispose]() {
+      for (const session of sessions) await session.end();
+    },
   };
 }
