@@ -100,6 +100,9 @@ class Workshop implements AsyncDisposable {
     if (file.startsWith("supabase/functions/")) await this.#restart();
     else if (file.startsWith("supabase/schemas/")) {
       const supabase = join(this.#project, "supabase");
+      // the schemas as they are now, whatever was released since the first migrations
+      await Deno.remove(join(supabase, "migrations"), { recursive: true });
+      await Deno.mkdir(join(supabase, "migrations"));
       for (const [name, text] of await generatedMigrations(supabase)) {
         await Deno.writeTextFile(join(supabase, "migrations", name), text);
       }

@@ -25,7 +25,7 @@ export const ADMIN = "supabase_admin";
  * @throws {StackError} When it cannot be made. Nothing of it is left then.
  */
 export async function makeCluster(cluster: Cluster): Promise<void> {
-  const { bin, runAs, directory, adminPassword, signal } = cluster;
+  const { bin, runAs, directory, majorVersion = 17, adminPassword, signal } = cluster;
   if (await Deno.stat(join(directory, "PG_VERSION")).then(() => true, () => false)) return;
   const unfinished = directory + ".unfinished"; // what an interrupted start leaves is no database
   await Deno.remove(unfinished, { recursive: true }).catch(() => {});
@@ -38,8 +38,8 @@ export async function makeCluster(cluster: Cluster): Promise<void> {
     "--auth=scram-sha-256",
     "--encoding=UTF8",
     "--locale=C",
-    "--locale-provider=builtin", // the same on every machine, with any locales
-    "--builtin-locale=C.UTF-8",
+    // the same on every machine, with any locales; older versions have no provider of their own
+    ...(majorVersion < 17 ? [] : ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]),
     "--no-sync", // a cluster that a power cut broke before its first start is made anew
     "--no-instructions",
   ]);

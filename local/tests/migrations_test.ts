@@ -165,14 +165,14 @@ comment on column holdfast.planted_table.id is 'Some id.';
     "",
   ],
   [
-    "01_videos_and_members",
-    "  created_at timestamptz not null default now(),\n  constraint videos_pkey",
-    "  created_at timestamptz not null default now(),\n  note text,\n  constraint videos_pkey",
+    "22_place",
+    "  kept_until timestamptz not null,\n",
+    "  kept_until timestamptz not null,\n  note text,\n",
   ],
   [
-    "01_videos_and_members",
-    "comment on column public.videos.created_at is 'When the row was made.';",
-    "comment on column public.videos.created_at is 'When the row was made.';\ncomment on column public.videos.note is 'A note.';",
+    "22_place",
+    "comment on column holdfast.place.kept_until is",
+    "comment on column holdfast.place.note is 'A note.';\ncomment on column holdfast.place.kept_until is",
   ],
 ];
 
@@ -195,8 +195,8 @@ Deno.test("the next migration is made of what changed in the schemas; what it ca
   );
   assertEquals(made, {
     name: "20300102030405_holdfast_trial.sql",
-    left: ["TABLE public.videos"],
-    failure: `column "note" of relation "public.videos" does not exist`,
+    left: ["TABLE holdfast.place"],
+    failure: `column "note" of relation "holdfast.place" does not exist`,
   });
 
   const path = join(folder.path, "migrations", made.name!);
@@ -208,7 +208,7 @@ Deno.test("the next migration is made of what changed in the schemas; what it ca
   );
   await Deno.writeTextFile(
     path,
-    text.replace("\n\n", "\n\nalter table public.videos add column note text;\n\n"),
+    text.replace("\n\n", "\n\nalter table holdfast.place add column note text;\n\n"),
   );
 
   const migrations = await ownMigrations(folder.path);

@@ -690,3 +690,24 @@ Deno.test("only the owner of the database may guard and unguard", async () => {
     }
   }
 });
+
+for (const level of ["repeatable read", "serializable"]) {
+  Deno.test(`P4 a transaction at ${level} does not write under a lease that ended after its first statement`, async () => {
+    await using tenant = await newTenant();
+    const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+    await using writer = openSession({ role: "service_role" });
+    const assertion = () =>
+      writer.run`select public.assert_lock_held(${tenant.video}, 'layout', ${lock!.fencing_token})`
+        .then(() => null, ({ code }) => code);
+    await writer.run.unsafe(`begin isolation level ${level}`);
+    assertEquals(await assertion(), null, "it is held");
+    await writer.run`commit`;
+
+    await writer.run.unsafe(`begin isolation level ${level}`);
+    await writer.run`select count(*) from public.videos`;
+    await release(tenant.server, { ...layout(tenant), lock_id: lock!.lock_id });
+    assertEquals((await acquire(tenant.server, { ...layout(tenant), ...W2 })).acquired, true);
+    assertEquals(await assertion(), "40001", "what it sees is old");
+    await writer.run`rollback`;
+  });
+}
