@@ -22,7 +22,7 @@ import { STRUCTURE } from "../install/tests/support/structure.ts";
 import { underLoad } from "../install/tests/support/under_load.ts";
 import { readKeys } from "../local/keys.ts";
 import { startStack } from "../local/stack.ts";
-import { dump } from "../local/tests/support/pg_dump.ts";
+import { dump } from "./pg_dump.ts";
 import { startFakeManagementApi } from "./fake_management_api.ts";
 import { pack } from "./pack.ts";
 import { CLI } from "./supabase_cli.ts";

@@ -22,12 +22,7 @@ export interface Surfing extends AsyncDisposable {
  * @throws {Error} Where there is no Chromium, with how to get one.
  */
 export async function surf(): Promise<Surfing> {
-  const executablePath = Deno.env.get("CHROMIUM") ?? await firstOf(PROGRAMS);
-  if (!executablePath) {
-    throw new Error(
-      "The browser tests need Chromium. Install it (apt-get install chromium), or name one in CHROMIUM.",
-    );
-  }
+  const executablePath = await firstProgram();
   const { outputFiles } = await build({
     entryPoints: ["page.ts", "react_page.tsx"].map((name) =>
       `${import.meta.dirname}/../browser/${name}`
@@ -76,9 +71,20 @@ export async function surf(): Promise<Surfing> {
   };
 }
 
-async function firstOf(paths: string[]): Promise<string | undefined> {
-  for (const path of paths) if (await Deno.stat(path).then(() => true, () => false)) return path;
-  return undefined;
+/**
+ * Looks for Chromium.
+ *
+ * @returns Path of the program.
+ * @throws {Error} Where there is none, with how to get one.
+ */
+export async function firstProgram(): Promise<string> {
+  const named = Deno.env.get("CHROMIUM");
+  for (const path of named ? [named] : PROGRAMS) {
+    if (await Deno.stat(path).then(() => true, () => false)) return path;
+  }
+  throw new Error(
+    "The browser tests need Chromium. Install it (apt-get install chromium), or name one in CHROMIUM.",
+  );
 }
 
 /**

@@ -11,6 +11,7 @@ export interface Cluster {
   directory: string;
   majorVersion?: number;
   adminPassword: string;
+  patienceMs?: number;
   signal?: AbortSignal;
 }
 
@@ -107,9 +108,11 @@ async function run(
  * @param cluster See {@linkcode Cluster}.
  * @throws {StackError} When a server runs on the folder and does not end.
  */
-export async function disownPid({ directory, signal }: Cluster): Promise<void> {
+export async function disownPid(
+  { directory, patienceMs = 5_000, signal }: Cluster,
+): Promise<void> {
   const file = join(directory, "postmaster.pid");
-  for (const deadline = Date.now() + 5_000;; await delay(50)) {
+  for (const deadline = Date.now() + patienceMs;; await delay(50)) {
     signal?.throwIfAborted();
     const [pid, ...rest] = (await Deno.readTextFile(file).catch(() => "")).split("\n");
     if (!pid) return;

@@ -21,6 +21,8 @@ export interface PostgresOptions {
   adminPassword: string;
   /** The file that the server's log is appended to. */
   logFile: string;
+  /** How long to wait for a server on the folder whose stack was killed, in milliseconds; default: 5,000. */
+  patienceMs?: number;
   /** Gives up starting. */
   signal?: AbortSignal;
   /** Told when the server ended by itself and is started again. */

@@ -1078,24 +1078,30 @@ begin
     perform set_config(
       'lock_timeout', greatest(1, extract(epoch from p_until - clock_timestamp()) * 1000)::integer::text, true
     );
-    v_shared := false;
-    if p_for_grant then
-      -- a live lease is being taken over: from now on no assert of its holder may begin
-      select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared
-      from public.video_database_state s
-      where s.video_id = p_video_id and s.database_name = v_name;
-    end if;
-    if v_shared is not true then
-      -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
-      -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
-      update public.video_database_state s
-      set has_line = s.has_line
-      where s.video_id = p_video_id and s.database_name = v_name
-      returning s.xmax <> '0' into v_shared;
-    end if;
-    if v_shared and p_for_grant then
-      perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;
-    end if;
+    loop
+      v_shared := false;
+      if p_for_grant then
+        -- a live lease is being taken over: from now on no assert of its holder may begin
+        select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared
+        from public.video_database_state s
+        where s.video_id = p_video_id and s.database_name = v_name;
+      end if;
+      if v_shared is not true then
+        -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
+        -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
+        update public.video_database_state s
+        set has_line = s.has_line
+        where s.video_id = p_video_id and s.database_name = v_name
+        returning s.xmax <> '0' into v_shared;
+      end if;
+      if v_shared and p_for_grant then
+        perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;
+      end if;
+      exit when found;
+      -- the row was deleted; another may have come in its place, which nobody has locked yet
+      perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name;
+      exit when not found;
+    end loop;
   end loop;
   perform set_config('lock_timeout', '450ms', true); -- as the functions have it
   return true;
@@ -1136,8 +1142,8 @@ revoke all on function holdfast.create_rows(uuid, text[], timestamptz) from publ
 comment on function holdfast.create_rows(uuid, text[], timestamptz) is
   'Makes the state rows that are missing, free. To make a row and to lock it are two steps, so that one path grants. False: somebody else''s transaction is in the way.';
 
--- The decision, as it usually is, in one piece: helpers cost 12 % here. It reads, and writes at most once, and only if the row
--- is still the version that was read: compare-and-set on xmin, which covers lease, token, versions and tenant at once. So a
+-- The decision, as it usually is. Over 70 lines: in one piece, as helpers cost 12 % here. It reads, and writes at most once,
+-- and only if the row is still the version that was read: compare-and-set on xmin, which covers lease, token, versions and tenant at once. So a
 -- refusal is a plain read (P10), a grant is one update of one row, and of N simultaneous callers one finds the row as it was
 -- (P2). Whatever is not usual, or was not so in the end, goes to acquire_in_turn().
 create function holdfast.acquire_lock(
@@ -1409,6 +1415,7 @@ comment on function holdfast.retry_after_ms(text, holdfast.met) is
 -- Everything that acquire_lock() does not do in one piece: errors, the same grant again, take-over, the line, sets, rows that
 -- do not exist yet or that somebody else has. Look; if something is to be written, lock the rows and look again, since nothing
 -- that was read before a wait is believed after it (P3).
+-- Over 70 lines: what makes the loop right is the order of its questions, which is seen in one piece.
 create function holdfast.acquire_in_turn(
   p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl integer, p_take_over boolean,
   p_queue_seconds integer, p_database_names text[], p_user uuid, p_holder text, p_type text
@@ -1897,6 +1904,7 @@ comment on function holdfast.meet_release(
   uuid, text[], text[], uuid, text, boolean, uuid, text, timestamptz
 ) is 'Looks at the locks that a release names, one row for each, in the order of the names. It only reads.';
 
+-- Over 70 lines: as in acquire_in_turn(), the order of the questions is what makes the loop right.
 create function holdfast.release_in_turn(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_lock_holder_user_id text, p_force boolean,
   p_database_names text[], p_user uuid, p_type text
@@ -2460,6 +2468,9 @@ begin
     end if;
     perform pg_sleep(0.001 * (1 << v_try));
   end loop;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform holdfast.refuse_old_snapshot(p_video_id, p_database_name);
+  end if;
   -- P3: the clock is read after the row was had
   if v_seen.fencing_token = p_token and v_seen.lock_expires_at > clock_timestamp()
     and (p_lock_id is null or v_seen.lock_id = p_lock_id)
@@ -2482,6 +2493,27 @@ revoke all on function holdfast.check_token(uuid, text, bigint, uuid) from publi
 grant execute on function holdfast.check_token(uuid, text, bigint, uuid) to authenticated, service_role;
 comment on function holdfast.check_token(uuid, text, bigint, uuid) is
   'Returns if the token is that of a live lease on this very lock, which then cannot be granted anew until the transaction ends; else raises PT412, or PT503 while the lock or its video is being changed.';
+
+create function holdfast.refuse_old_snapshot(p_video_id uuid, p_database_name text) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  -- Such a transaction sees the row as it was at its first statement, and may share it even if it has changed since. To lock
+  -- it for a write is refused then, with 40001.
+  perform
+  from public.video_database_state s
+  where s.video_id = p_video_id and s.database_name = p_database_name
+  for no key update skip locked;
+  if not found then
+    perform holdfast.raise_error('LOCK_BUSY', format(
+      'Another transaction is changing the lock on %s of video %s.', p_database_name, p_video_id
+    ));
+  end if;
+end;
+$$;
+revoke all on function holdfast.refuse_old_snapshot(uuid, text) from public, anon, authenticated, service_role;
+comment on function holdfast.refuse_old_snapshot(uuid, text) is
+  'At repeatable read and serializable: raises 40001 if the state row has changed since the transaction''s snapshot, PT503 while it is being changed.';
 
 create function holdfast.raise_lock_not_held(
   p_video_id uuid, p_database_name text, p_token bigint, p_lock_id uuid, p_user uuid,
@@ -2626,6 +2658,34 @@ return (
 revoke all on function holdfast.guard_function(regclass) from public, anon, authenticated, service_role;
 comment on function holdfast.guard_function(regclass) is 'The name of the trigger function that guard() makes for a table.';
 
+-- Nearly always all rows of a statement belong to one lock: to see that takes a third of what it takes to sort them.
+create function holdfast.guard_check(p_rows text, p_video_column name, p_database_column name, p_database text) returns text
+language plpgsql immutable set search_path = ''
+as $$
+declare
+  v_video constant text := format('r.%I', p_video_column);
+  v_name constant text := coalesce('r.' || quote_ident(p_database_column) || '::text', quote_literal(p_database) || '::text');
+  v_other constant text := v_video || ' is distinct from v_lock.video_id'
+    || case when p_database_column is null then '' else format(' or %s is distinct from v_lock.database_name', v_name) end;
+begin
+  return format($check$
+        select %2$s as video_id, %3$s as database_name into v_lock from %1$s r limit 1;
+        if found then
+          perform from %1$s r where %4$s limit 1;
+          if not found then
+            perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
+          else
+            for v_lock in select distinct %2$s as video_id, %3$s as database_name from %1$s r order by 1, 2 loop
+              perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
+            end loop;
+          end if;
+        end if;$check$, p_rows, v_video, v_name, v_other);
+end;
+$$;
+revoke all on function holdfast.guard_check(text, name, name, text) from public, anon, authenticated, service_role;
+comment on function holdfast.guard_check(text, name, name, text) is
+  'The piece of a table''s trigger function that checks each lock of these rows once, in the order of their keys.';
+
 create function holdfast.guard(
   "table" regclass, database text default null, video_column name default 'video_id', database_column name default null
 ) returns void
@@ -2637,7 +2697,6 @@ declare
     select a.atttypid from pg_catalog.pg_attribute a
     where a.attrelid = "table" and a.attname = video_column and a.attnum > 0 and not a.attisdropped
   );
-  v_lock text;
 begin
   perform from pg_catalog.pg_class c where c.oid = "table" and c.relkind in ('r', 'p');
   if not found then
@@ -2661,40 +2720,28 @@ begin
   perform database::holdfast.database_name;
   perform holdfast.unguard("table");
 
-  v_lock := format('r.%I as video_id, %s as database_name', video_column, case
-    when database is not null then format('%L::text', database) else format('r.%I::text', database_column)
-  end);
   execute format($function$
-    create function holdfast.%1$I() returns trigger language plpgsql set search_path = '' as $guard$
+    create function holdfast.%I() returns trigger language plpgsql set search_path = '' as $guard$
     declare
       v_lock record;
     begin
-      if tg_op = 'INSERT' then
-        for v_lock in select distinct %2$s from new_rows r order by 1, 2 loop
-          perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
-        end loop;
-      elsif tg_op = 'DELETE' then
-        for v_lock in select distinct %2$s from old_rows r order by 1, 2 loop
-          perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
-        end loop;
-      else
-        for v_lock in select %2$s from new_rows r union select %2$s from old_rows r order by 1, 2 loop
-          perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
-        end loop;
+      if tg_op = 'INSERT' then%s
+      elsif tg_op = 'DELETE' then%s
+      else%s
       end if;
       return null;
     end;
     $guard$
-  $function$, v_function, v_lock);
+  $function$, v_function,
+    holdfast.guard_check('new_rows', video_column, database_column, database),
+    holdfast.guard_check('old_rows', video_column, database_column, database),
+    holdfast.guard_check('(table new_rows union all table old_rows)', video_column, database_column, database)
+  );
   execute format('revoke all on function holdfast.%I() from public, anon, authenticated, service_role', v_function);
   execute format('comment on function holdfast.%I() is %L', v_function,
     format('Trigger, made by holdfast.guard() for %s: checks the fencing token of each lock that a statement touched.', "table"));
   perform holdfast.add_guard_triggers(t.relid, v_function)
-  from (
-    select "table" as relid
-    union
-    select p.relid from pg_catalog.pg_partition_tree("table") p
-  ) t;
+  from (select "table" as relid union select p.relid from pg_catalog.pg_partition_tree("table") p) t;
 end;
 $$;
 revoke all on function holdfast.guard(regclass, text, name, name) from public, anon, authenticated, service_role;
