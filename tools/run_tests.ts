@@ -29,7 +29,7 @@ type Environment = Record<keyof typeof VARIABLES, string> & {
 
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
-const ON_THE_EMBEDDED = ["local/tests"];
+const ON_THE_EMBEDDED = ["local/tests", "install"];
 /** They wait more than they compute, so they run beside the others, on a stack of their own. */
 const BESIDE = ["client", "examples"];
 

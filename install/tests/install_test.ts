@@ -1,16 +1,10 @@
 // What `npx holdfast install` and `remove` do to a project's files: all of it or nothing, and nothing that the user wrote.
-import {
-  assert,
-  assertEquals,
-  assertMatch,
-  assertRejects,
-  assertStringIncludes,
-} from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { addBlocks, removeBlocks } from "../config_blocks.ts";
 import { nextVersion } from "../next_version.ts";
-import { type PackageFiles, packageFiles } from "../package_files.ts";
+import { packageFiles } from "../package_files.ts";
 
 const CHECKOUT = join(import.meta.dirname!, "../..");
 const files = await packageFiles(CHECKOUT);
