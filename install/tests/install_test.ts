@@ -20,7 +20,7 @@ verify_jwt = true
 schemas = [
   "public", # and no other
 ]
-port = 54321
+port = 55000
 `;
 
 /** A project in a temporary folder. */
