@@ -74,10 +74,9 @@ class Project implements AsyncDisposable {
 
 /** The package as its next version may be: one more migration, one function's file changed, one gone. */
 async function nextPackage(): Promise<{ path: string } & AsyncDisposable> {
-  const path = await Deno.makeTempDir({
-    prefix: "holdfast-next-",
-    dir: join(CHECKOUT, ".holdfast"),
-  });
+  const dir = join(CHECKOUT, ".holdfast"); // below the checkout, so that its imports are found
+  await Deno.mkdir(dir, { recursive: true });
+  const path = await Deno.makeTempDir({ prefix: "holdfast-next-", dir });
   for (const part of ["install", "supabase/migrations", "supabase/functions"]) {
     await cp(join(CHECKOUT, part), join(path, part), { recursive: true });
   }
