@@ -1727,8 +1727,8 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
   "91_realtime": [
     [
       "browsers are not sent the changes",
-      "  alter publication supabase_realtime add table public.video_database_state;\n",
-      "",
+      "'alter publication supabase_realtime add table public.video_database_state',",
+      "'select',",
       "trust/catalog",
     ],
   ],
