@@ -4,7 +4,7 @@ import { assertEquals } from "@std/assert";
 import { type Change, changedFunctions } from "../support/changed_functions.ts";
 import { sqlDoor } from "../support/doors.ts";
 import { openSession } from "../support/race.ts";
-import { acquire, release, renew } from "../support/stack.ts";
+import { acquire, release, renew, sql } from "../support/stack.ts";
 import { newTenant } from "../support/tenant.ts";
 
 /** Functions that do the usual case, and fail in all others. */
@@ -32,6 +32,7 @@ Deno.test("a lock that has been through everything is acquired, renewed and rele
       "of a user",
       "in a set",
       "waited for",
+      "cancelled long ago",
     ]
   ) {
     const lock = mine();
@@ -56,6 +57,12 @@ Deno.test("a lock that has been through everything is acquired, renewed and rele
     if (way === "waited for") {
       assertEquals((await acquire(tenant.server, waiting)).acquired, true);
       await release(tenant.server, { ...key, lock_id: waiting.lock_id });
+    }
+    if (way === "cancelled long ago") {
+      await release(tenant.server, { ...key, lock_id: crypto.randomUUID() });
+      await sql`
+        update holdfast.cancellation set cancelled_at = cancelled_at - interval '61 minutes'
+        where video_id = ${tenant.video}`;
     }
     if (way === "of a user") await acquire(anna.client, { ...key, ttl_seconds: 1 });
     if (way === "of a user") await tenant.backdate(2);
