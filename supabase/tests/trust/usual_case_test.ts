@@ -5,7 +5,7 @@ import { HOLDER_CHARACTERS, QUEUE_SECONDS, TTL_SECONDS } from "../../functions/_
 import { type Change, changedFunctions, WITHOUT_USUAL_CASE } from "../support/changed_functions.ts";
 import { type Door, httpDoor, sqlDoor } from "../support/doors.ts";
 import { openSession } from "../support/race.ts";
-import { acquire, release, renew } from "../support/stack.ts";
+import { acquire, release, renew, sql } from "../support/stack.ts";
 import { newTenant } from "../support/tenant.ts";
 
 const NOT_USUAL = "this was not the usual case";
@@ -35,6 +35,7 @@ Deno.test("a lock that has been through everything is acquired, renewed and rele
       "of a user",
       "in a set",
       "waited for",
+      "cancelled long ago",
     ]
   ) {
     const lock = mine();
@@ -59,6 +60,12 @@ Deno.test("a lock that has been through everything is acquired, renewed and rele
     if (way === "waited for") {
       assertEquals((await acquire(tenant.server, waiting)).acquired, true);
       await release(tenant.server, { ...key, lock_id: waiting.lock_id });
+    }
+    if (way === "cancelled long ago") {
+      await release(tenant.server, { ...key, lock_id: crypto.randomUUID() });
+      await sql`
+        update holdfast.cancellation set cancelled_at = cancelled_at - interval '61 minutes'
+        where video_id = ${tenant.video}`;
     }
     if (way === "of a user") await acquire(anna.client, { ...key, ttl_seconds: 1 });
     if (way === "of a user") await tenant.backdate(2);
