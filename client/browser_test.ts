@@ -19,6 +19,13 @@ const believers = async (...pages: Page[]) =>
   (await Promise.all(pages.map((page) => ask(page, "believes"))))
     .flatMap((states, i) => states.filter((state) => state !== "lost").map(() => i));
 
+/** A second, and ten times what a request takes now: on a busy machine that is long. In milliseconds. */
+async function aSecond(): Promise<number> {
+  const begun = performance.now();
+  await (await fetch(`${url}/functions/v1/lock-release`, { method: "OPTIONS" })).body?.cancel();
+  return 1000 + 10 * (performance.now() - begun);
+}
+
 /** What a case works with. */
 interface Scene extends Surfing {
   tenant: Tenant;
@@ -33,7 +40,8 @@ async function assertFreeSoon(
     {},
 ): Promise<void> {
   let heldFor = 0;
-  for (let ms = 0; ms < 1000; ms = performance.now() - since) {
+  const most = await aSecond();
+  for (let ms = 0; ms < most; ms = performance.now() - since) {
     if (await holds(tenant, video) !== null) heldFor = performance.now() - since;
     await pause(20);
   }
@@ -120,8 +128,9 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     await start(page, { token: anna.token });
     const since = performance.now();
     const after = await ask(page, "hold", tenant.video);
-    note(performance.now() - since);
-    assertLess(performance.now() - since, 1000);
+    const ms = performance.now() - since;
+    note(ms);
+    assertLess(ms, await aSecond());
     assertGreater(after, before);
     assertEquals([await believers(page), await token(tenant)], [[0], after]);
   },
@@ -139,8 +148,9 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     const since = performance.now();
     await anna.close();
     const granted = await waiting;
-    note(performance.now() - since);
-    assertLess(performance.now() - since, 1000);
+    const ms = performance.now() - since;
+    note(ms);
+    assertLess(ms, await aSecond());
     assertEquals([await believers(ben), await token(tenant)], [[0], granted]);
   },
 
@@ -161,7 +171,7 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     const stolen = await ask(second, "hold", tenant.video, { steal: true });
     const since = performance.now();
     await until(async () => (await believers(first)).length === 0);
-    assertLess(performance.now() - since, 1000, "long before its next renewal");
+    assertLess(performance.now() - since, await aSecond(), "long before its next renewal");
     note(0);
     assertEquals([await ask(first, "lost"), await token(tenant)], ["taken_over", stolen]);
     assertEquals(await believers(first, second), [1]);
@@ -209,8 +219,9 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     await until(async () => (await ask(page, "believes"))[0] === "lost");
     assertEquals(await ask(page, "lost"), "deadline");
     const { lock_expires_at } = (await tenant.state())!;
-    assertGreater(lock_expires_at!.getTime(), Date.now(), "before the database gives it away");
-    note(lock_expires_at!.getTime() - Date.now());
+    const before = lock_expires_at!.getTime() - await ask(page, "lostAt");
+    note(before, "sooner than in the database:");
+    assertGreater(before, 0, "before the database gives it away");
     await profile.setOffline(false);
     await profile.close();
   },
@@ -227,8 +238,9 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     const since = performance.now();
     await profile.setOffline(false);
     await waiting;
-    note(performance.now() - since);
-    assertLess(performance.now() - since, 1500, "the pause would have lasted 1.8 s more");
+    const ms = performance.now() - since;
+    note(ms);
+    assertLess(ms, 500 + await aSecond(), "the pause would have lasted 1.8 s more");
     assertEquals([await believers(page), (await tenant.history()).length], [[0], 0]);
     await profile.close();
   },
@@ -310,8 +322,9 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     await ask(page, "signOut");
     assertEquals([await ask(page, "believes"), await ask(page, "lost")], [["lost"], "released"]);
     await until(async () => await holds(tenant) === null);
-    note(performance.now() - since);
-    assertLess(performance.now() - since, 1000);
+    const ms = performance.now() - since;
+    note(ms);
+    assertLess(ms, await aSecond());
     await forget();
   },
 

@@ -234,7 +234,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "        await settlesWithin(this.#refreshing, PATIENCE_MS);\n      }\n      return await this.#try(name, body, signal);",
       "        await settlesWithin(this.#refreshing, PATIENCE_MS);\n      }\n      throw error;",
       "faults",
-      'suffers "unauthorized" once',
+      "request: lock-acquire suffers",
     ],
     [
       "a call that gets no answer is waited for",
@@ -339,14 +339,14 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "/ANSWER|TIMEOUT|UNAVAILABLE|INTERNAL|undefined/",
       "/ANSWER|TIMEOUT|INTERNAL|undefined/",
       "faults",
-      '"unavailable"',
+      "request: lock-acquire suffers",
     ],
     [
       "no answer is for good",
       "/ANSWER|TIMEOUT|UNAVAILABLE|INTERNAL|undefined/",
       "/TIMEOUT|UNAVAILABLE|INTERNAL|undefined/",
       "faults",
-      '"drop"',
+      "request: lock-acquire suffers",
     ],
     [
       "a yes that makes no sense takes the right away",
@@ -643,14 +643,14 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "timer = setTimeout(look, isLive ? POLL_BESIDE_REALTIME_MS : POLL_MS);",
       "",
       "lease",
-      "watch tells",
+      "watch reports",
     ],
     [
       "what has not changed is told again",
       "if (snapshot && text !== last) callback(snapshot);",
       "if (snapshot) callback(snapshot);",
       "lease",
-      "watch tells",
+      "watch reports",
     ],
     [
       "a watch that was stopped goes on",
