@@ -314,7 +314,7 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
       const headers = { "access-control-allow-origin": "*" };
       await route.fulfill({ status: 401, headers, body: "{}" });
     });
-    const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 2 });
+    const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 6 });
     await until(() => Promise.resolve(refused >= 6)); // two renewals or more, each of them refused once
     assertEquals([await believers(page), await token(tenant)], [[0], granted]);
     assertLess(Math.abs(refreshed - refused / 2), 2, "once for each");
