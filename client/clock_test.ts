@@ -1,9 +1,11 @@
 import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
+import type { SupabaseClient } from "@supabase/supabase-js";
 import { backOff } from "./alarm.ts";
 import { type Guardable, type Guarding, guardQuery } from "./guard.ts";
 import { createLockClient, type Lease } from "./mod.ts";
 import { ModelService } from "./support/model_service.ts";
 import { virtualTime } from "./support/virtual_time.ts";
+import { watchVideo } from "./watch.ts";
 
 // What a client believes where clocks stand still, jump, or run on without it; under a virtual clock.
 
@@ -114,4 +116,49 @@ Deno.test("a guarded write is given up with its lease, by its caller, or after 1
     else assertEquals([(reason as DOMException).name, ended], ["TimeoutError", 15_000]);
     assert(write.signal?.aborted);
   }
+});
+
+/** Watches a video whose locks are what `answers` says by the number of the question, and how long each answer takes. */
+async function watched(
+  answers: (question: number) => [held: number, ms: number],
+  { status, until }: { status: string; until: number },
+): Promise<{ told: string[]; asked: number[] }> {
+  using time = virtualTime(1);
+  const told: string[] = [];
+  const asked: number[] = [];
+  const channel = {
+    on: () => channel,
+    subscribe: (tell: (status: string) => void) => (setTimeout(() => tell(status), 100), channel),
+  };
+  const supabase = { channel: () => channel, removeChannel: () => {} } as unknown as SupabaseClient;
+  const begun = time.now();
+  const query = async () => {
+    const [held, ms] = answers(asked.push(time.now() - begun));
+    await pause(ms);
+    return { held: Array(held).fill({}), pending: [] };
+  };
+  const stop = watchVideo(supabase, KEY.video_id, query, ({ held }) => {
+    told.push(`${time.now() - begun}: ${held.length}`);
+  });
+  setTimeout(stop, until);
+  await time.run(() => {});
+  return { told, asked };
+}
+
+Deno.test("watch asks every five seconds, every thirty beside Realtime, and tells what has changed", async () => {
+  const changes = (question: number) => [question > 2 ? 1 : 0, 10] as [number, number];
+  assertEquals(await watched(changes, { status: "CHANNEL_ERROR", until: 21_000 }), {
+    told: ["10: 0", "10030: 1"],
+    asked: [0, 5_010, 10_020, 15_030, 20_040],
+  });
+  assertEquals(await watched(changes, { status: "SUBSCRIBED", until: 65_000 }), {
+    told: ["10: 0", "30120: 1"],
+    asked: [0, 100, 30_110, 60_120],
+  });
+});
+
+Deno.test("watch does not tell an answer that is older than the last question", async () => {
+  // the first answer comes when the second question, at the channel's word, has been answered
+  const crossing = (question: number) => (question === 1 ? [0, 500] : [1, 10]) as [number, number];
+  assertEquals((await watched(crossing, { status: "SUBSCRIBED", until: 1_000 })).told, ["110: 1"]);
 });

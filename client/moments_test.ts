@@ -1,7 +1,7 @@
-import { assertEquals } from "@std/assert";
-import type { SupabaseClient } from "@supabase/supabase-js";
+import { assertEquals, assertLess } from "@std/assert";
+import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { openSession, until } from "../supabase/tests/support/race.ts";
-import { client, publishableKey, sql } from "../supabase/tests/support/stack.ts";
+import { client, publishableKey, sql, url } from "../supabase/tests/support/stack.ts";
 import { newTenant, type Tenant } from "../supabase/tests/support/tenant.ts";
 import { createLockClient } from "./mod.ts";
 import { startProxy } from "./support/proxy.ts";
@@ -183,4 +183,32 @@ Deno.test("calls that find the token expired at the same time refresh the sessio
   );
   assertEquals([refreshed, refused.size], [1, names.length]);
   await sql`delete from auth.users where id = ${id}`;
+});
+
+Deno.test("who steals from oneself is told at once, and not at the next renewal", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const locks = createLockClient(anna.client);
+  const first = await locks.acquire(layout(tenant));
+  const begun = performance.now();
+  const lost = new Promise<string>((resolve) => {
+    first.signal.addEventListener("abort", () => resolve(first.signal.reason.reason));
+  });
+  await using _ = await locks.acquire(layout(tenant), { steal: true });
+  assertEquals(await lost, "taken_over");
+  assertLess(performance.now() - begun, 5000);
+});
+
+Deno.test("a page that is left releases with the last token that it had, also where the application has none left", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  let token: string | null = anna.token;
+  const supabase = createClient(url, publishableKey, { accessToken: () => Promise.resolve(token) });
+  const lease = await createLockClient(supabase).acquire(layout(tenant));
+  token = null;
+  lease.wake();
+  await until(() => Promise.resolve(lease.state === "in doubt"));
+  globalThis.dispatchEvent(new Event("pagehide"));
+  await until(async () => await holder(tenant) === null);
+  assertEquals(lease.state, "lost");
 });

@@ -1260,6 +1260,12 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/fencing",
     ],
     [
+      "the guard believes what a transaction at repeatable read saw first",
+      "if current_setting('transaction_isolation') <> 'read committed' then",
+      "if false then",
+      "contract/fencing",
+    ],
+    [
       "the guard forgets that leases end",
       "if v_seen.fencing_token = p_token and v_seen.lock_expires_at > clock_timestamp()",
       "if v_seen.fencing_token = p_token and v_seen.lock_id is not null",

@@ -2,9 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { openSession } from "../support/race.ts";
 import { acquire, invoke, release, sql } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
-
-const W1 = { lock_holder_user_id: "worker-1" };
+import { newTenant, type Tenant, W1 } from "../support/tenant.ts";
 
 /** Gives a video this many databases: db1, db2, … */
 const fill = (tenant: Tenant, databases: number) =>

@@ -2,11 +2,10 @@
 import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
 import { openSession } from "../support/race.ts";
 import { type Answer, rpc, sql } from "../support/stack.ts";
-import { newTenant, type Tenant, type User } from "../support/tenant.ts";
+import { layout, newTenant, type Tenant, type User } from "../support/tenant.ts";
 
 type Caller = Tenant["server"];
 
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
 const acquire = (caller: Caller, body: Record<string, unknown>) =>
   rpc(caller, "acquire_lock", body);
 const release = (caller: Caller, body: Record<string, unknown>) =>

@@ -2,12 +2,8 @@ import { assert, assertAlmostEquals, assertEquals, assertGreater, assertMatch } 
 import { microseconds } from "../support/clock.ts";
 import { openSession } from "../support/race.ts";
 import { acquire, invoke, release, renew, rpc, secretKey, sql, url } from "../support/stack.ts";
-import { LOCK_COLUMNS, newTenant, type Tenant } from "../support/tenant.ts";
+import { layout, LOCK_COLUMNS, newTenant, W1, W2 } from "../support/tenant.ts";
 import { WAYS_TO_END } from "../support/ways_to_end.ts";
-
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 
 Deno.test("lock-acquire grants a free lock, in the words of the contract", async () => {
   await using tenant = await newTenant();

@@ -3,10 +3,8 @@ import { assert, assertEquals, assertGreater } from "@std/assert";
 import { microseconds } from "../support/clock.ts";
 import { atOneBarrier, openSession, until } from "../support/race.ts";
 import { rpc, sql } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
+import { newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
 
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 const NAMES = ["layout", "captions", "audio"];
 
 const one = (tenant: Tenant, database_name: string) => ({ video_id: tenant.video, database_name });

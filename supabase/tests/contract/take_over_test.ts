@@ -1,8 +1,6 @@
 import { assertEquals, assertGreater } from "@std/assert";
 import { acquire, release, renew } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
-
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
+import { layout, newTenant } from "../support/tenant.ts";
 
 Deno.test("take_over moves a user's own lease to their second tab; the first learns taken_over", async () => {
   await using tenant = await newTenant();

@@ -5,11 +5,7 @@ import { sqlDoor } from "../support/doors.ts";
 import { openSession, type Session, until } from "../support/race.ts";
 import { acquire, type Answer, client, release, renew, secretKey, sql } from "../support/stack.ts";
 import { runs } from "../support/soak.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
-
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
+import { layout, newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
 
 async function call(session: Session, name: string, args: Record<string, unknown>) {
   const names = Object.keys(args);
