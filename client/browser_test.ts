@@ -63,6 +63,7 @@ async function openWithSession(
   return [page, () => sql`delete from auth.users where id = ${id}`];
 }
 
+/** Ways to leave a page. */
 const LEAVING: Record<string, (page: Page, origins: string[]) => Promise<unknown>> = {
   "a link to another page": (page, [origin]) => page.goto(`${origin}/other.html`),
   "a link to another origin": (page, [, other]) => page.goto(`${other}/other.html`),
@@ -71,15 +72,12 @@ const LEAVING: Record<string, (page: Page, origins: string[]) => Promise<unknown
   "closing the tab": (page) => page.close(),
 };
 
-const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
-  async "Chromium's navigator.locks pass the suite of Web Locks"({ tenant, open }) {
-    const page = await open(await tenant.join("anna"));
-    assertEquals(await ask(page, "webLocks"), {});
-  },
+type Case = (scene: Scene) => Promise<unknown>;
 
+const LEFT: Record<string, Case> = {
   ...Object.fromEntries(
     Object.entries(LEAVING).map(([how, leave]) => [
-      `${how} frees what the page holds, and what it was just asking for`,
+      how,
       async (scene: Scene) => {
         const { tenant, browser, open, origins, note } = scene;
         const anna = await tenant.join("anna");
@@ -101,7 +99,9 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
       },
     ]),
   ),
+};
 
+const TABS: Record<string, Case> = {
   async "a page that comes back from the back/forward cache knows that it has lost, and can acquire again"(
     scene,
   ) {
@@ -203,13 +203,75 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     await page.close();
     await assertFreeSoon(scene);
   },
+};
+
+const TIME: Record<string, Case> = {
+  async "a hidden tab whose timers are throttled intensively goes on renewing; a frozen one knows afterwards what it has lost"(
+    { tenant, origins, note },
+  ) {
+    const user = await tenant.join("anna");
+    await using tab = await openTabToHide(`${origins[0]}/page.html`);
+    const who = JSON.stringify({ url, key: publishableKey, token: user.token });
+    await until(() => tab.evaluate("document.readyState === 'complete' && !!globalThis.api"));
+    await tab.evaluate(`api.start(${who})`);
+    const granted = await tab.evaluate(`api.hold("${tenant.video}", { ttlSeconds: 5 })`);
+    await tab.evaluate("ticks = 0; setInterval(() => ticks++, 100); true");
+    await tab.hide();
+    await pause(isSoak ? 90_000 : 7000);
+    const ticks = await tab.evaluate("ticks");
+    assertLess(ticks, isSoak ? 100 : 40, "usual timers run once a minute");
+    assertEquals(
+      await tab.evaluate("[document.visibilityState, ...api.believes()].join()"),
+      "hidden,held",
+    );
+    assertEquals([await holds(tenant), await token(tenant)], [user.id, granted]);
+
+    await tab.freeze();
+    const key = { video_id: tenant.video, database_name: "layout" };
+    const since = performance.now();
+    await using lease = await createLockClient((await tenant.join("ben")).client).acquire(key);
+    note(performance.now() - since, "frozen, at a TTL of 5 s");
+    await tab.thaw();
+    assertEquals(await tab.evaluate("[...api.believes(), api.lost()].join()"), "lost,deadline");
+    assertEquals(await token(tenant), lease.fencingToken);
+  },
+
+  async "a session whose token has expired is refreshed once, and the lease goes on; signing out frees it"(
+    scene,
+  ) {
+    const { tenant, note } = scene;
+    const [page, forget] = await openWithSession(scene);
+    let refused = 0;
+    let refreshed = 0;
+    page.on(
+      "request",
+      (request) => refreshed += Number(request.url().includes("grant_type=refresh_token")),
+    );
+    await page.route(/lock-(acquire|renew)/, async (route) => {
+      if (route.request().method() !== "POST" || refused++ % 2) return await route.continue();
+      const headers = { "access-control-allow-origin": "*" };
+      await route.fulfill({ status: 401, headers, body: "{}" });
+    });
+    const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 6 });
+    await until(() => Promise.resolve(refused >= 6)); // two renewals or more, each of them refused once
+    assertEquals([await believers(page), await token(tenant)], [[0], granted]);
+    assertLess(Math.abs(refreshed - refused / 2), 2, "once for each");
+    const since = performance.now();
+    await ask(page, "signOut");
+    assertEquals([await ask(page, "believes"), await ask(page, "lost")], [["lost"], "released"]);
+    await until(async () => await holds(tenant) === null);
+    const ms = performance.now() - since;
+    note(ms);
+    assertLess(ms, await aSecond());
+    await forget();
+  },
 
   async "offline for longer than the lease lasts: lost in time; online again before: held"(
     { tenant, browser, open, note },
   ) {
     const profile = await browser.newContext();
     const page = await open(await tenant.join("anna"), profile);
-    const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 2 });
+    const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 4 });
     await profile.setOffline(true);
     await until(async () => (await ask(page, "believes"))[0] === "in doubt");
     await profile.setOffline(false);
@@ -267,66 +329,6 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
       await profile.close();
     },
   ])),
-
-  async "a hidden tab whose timers are throttled intensively goes on renewing; a frozen one knows afterwards what it has lost"(
-    { tenant, origins, note },
-  ) {
-    const user = await tenant.join("anna");
-    await using tab = await openTabToHide(`${origins[0]}/page.html`);
-    const who = JSON.stringify({ url, key: publishableKey, token: user.token });
-    await until(() => tab.evaluate("document.readyState === 'complete' && !!globalThis.api"));
-    await tab.evaluate(`api.start(${who})`);
-    const granted = await tab.evaluate(`api.hold("${tenant.video}", { ttlSeconds: 5 })`);
-    await tab.evaluate("ticks = 0; setInterval(() => ticks++, 100); true");
-    await tab.hide();
-    await pause(isSoak ? 90_000 : 7000);
-    const ticks = await tab.evaluate("ticks");
-    assertLess(ticks, isSoak ? 100 : 40, "usual timers run once a minute");
-    assertEquals(
-      await tab.evaluate("[document.visibilityState, ...api.believes()].join()"),
-      "hidden,held",
-    );
-    assertEquals([await holds(tenant), await token(tenant)], [user.id, granted]);
-
-    await tab.freeze();
-    const key = { video_id: tenant.video, database_name: "layout" };
-    const since = performance.now();
-    await using lease = await createLockClient((await tenant.join("ben")).client).acquire(key);
-    note(performance.now() - since, "frozen, at a TTL of 5 s");
-    await tab.thaw();
-    assertEquals(await tab.evaluate("[...api.believes(), api.lost()].join()"), "lost,deadline");
-    assertEquals(await token(tenant), lease.fencingToken);
-  },
-
-  async "a session whose token has expired is refreshed once, and the lease goes on; signing out frees it"(
-    scene,
-  ) {
-    const { tenant, note } = scene;
-    const [page, forget] = await openWithSession(scene);
-    let refused = 0;
-    let refreshed = 0;
-    page.on(
-      "request",
-      (request) => refreshed += Number(request.url().includes("grant_type=refresh_token")),
-    );
-    await page.route("**/functions/v1/lock-*", async (route) => {
-      if (route.request().method() !== "POST" || refused++ % 2) return await route.continue();
-      const headers = { "access-control-allow-origin": "*" };
-      await route.fulfill({ status: 401, headers, body: "{}" });
-    });
-    const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 6 });
-    await until(() => Promise.resolve(refused >= 6)); // two renewals or more, each of them refused once
-    assertEquals([await believers(page), await token(tenant)], [[0], granted]);
-    assertLess(Math.abs(refreshed - refused / 2), 2, "once for each");
-    const since = performance.now();
-    await ask(page, "signOut");
-    assertEquals([await ask(page, "believes"), await ask(page, "lost")], [["lost"], "released"]);
-    await until(async () => await holds(tenant) === null);
-    const ms = performance.now() - since;
-    note(ms);
-    assertLess(ms, await aSecond());
-    await forget();
-  },
 
   async "a removed member and a lock that an administrator takes by force: each page knows it"(
     { tenant, open, note },
@@ -399,33 +401,53 @@ async function restart({ tenant, open, note }: Scene): Promise<void> {
   assertEquals([await believers(pages[1]), await token(tenant)], [[0], next]);
 }
 
-/** How many cases run side by side: they wait more than they compute. */
-const LANES = 3;
+let surfing: Surfing;
+const figures: string[] = [];
 
-Deno.test("in Chromium", async (t) => {
-  await using surfing = await surf();
-  const figures: string[] = [];
-  const run = (name: string, body: (scene: Scene) => Promise<unknown>) =>
-    t.step({
-      name,
-      async fn() {
-        await using tenant = await newTenant();
-        const note = (ms: number, what = "") =>
-          figures.push(`${name}: ${what} ${Math.round(ms)} ms`);
-        await body({ ...surfing, tenant, note });
-      },
-      sanitizeOps: false,
-      sanitizeResources: false,
-      sanitizeExit: false,
-    });
-  // those that wait longest first
-  const waiting = Object.entries(CASES).reverse();
-  await Promise.all(Array.from({ length: LANES }, async () => {
-    for (let next; (next = waiting.shift());) await run(...next);
-  }));
-  await run(
-    "the database restarts: the holder goes on with its token, and who waits keeps its turn",
-    restart,
-  );
+Deno.test.beforeAll(async () => {
+  surfing = await surf();
+});
+Deno.test.afterAll(async () => {
+  await surfing[Symbol.asyncDispose]();
   if (isSoak) console.log(figures.sort().join("\n"));
 });
+
+async function play(name: string, body: Case): Promise<void> {
+  await using tenant = await newTenant();
+  const note = (ms: number, what = "") => figures.push(`${name}: ${what} ${Math.round(ms)} ms`);
+  await body({ ...surfing, tenant, note });
+}
+
+/** How many cases of a group run side by side: they wait more than they compute. */
+const LANES = 3;
+
+function group(name: string, cases: Record<string, Case>): void {
+  Deno.test(name, async (t) => {
+    const waiting = Object.entries(cases);
+    await Promise.all(Array.from({ length: LANES }, async () => {
+      for (let next; (next = waiting.shift());) {
+        const [name, body] = next;
+        await t.step({
+          name,
+          fn: () => play(name, body),
+          sanitizeOps: false,
+          sanitizeResources: false,
+          sanitizeExit: false,
+        });
+      }
+    }));
+  });
+}
+
+group("a page that is left frees what it holds, and what it was just asking for", LEFT);
+group("tabs of one user, of two, and of another origin are holders of their own", TABS);
+group("a page's lease in sleep, offline, with a wrong clock, without a session or the right", TIME);
+
+Deno.test("Chromium's navigator.locks pass the suite of Web Locks", () =>
+  play("suite", async ({ tenant, open }) => {
+    const page = await open(await tenant.join("anna"));
+    assertEquals(await ask(page, "webLocks"), {});
+  }));
+
+Deno.test("the database restarts: the holder goes on with its token, and who waits keeps its turn", () =>
+  play("restart", restart));
