@@ -281,7 +281,7 @@ Deno.test("a steal waits until one that was given up is over, so that this one c
     const lease = await locks.acquire(KEY, { steal: true });
     for (let i = 0; i < 10; i++) {
       await pause(200);
-      assertEquals([lease.state, service.current?.lockId], ["held", lease.lockId]);
+      assertEquals([lease.state, service.lock("layout").current?.lockId], ["held", lease.lockId]);
     }
     await Promise.all([first.release(), lease.release()]);
   });

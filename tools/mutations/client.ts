@@ -48,7 +48,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "if (this.#isOpen) this.calls.leave({ ...this.key, lock_id: this.lockId });",
       "",
       "browser",
-      "a link to another page",
+      "a page that is left",
     ],
     [
       "a lease that is over is not released",
@@ -89,7 +89,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "    if (this.steals) changed(this.ids);\n",
       "",
       "browser",
-      "two tabs of one user",
+      "tabs of one user",
     ],
     [
       "who steals waits behind those who wait",
@@ -226,7 +226,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "      if (this.hasSession) {\n",
       "      if (false) {\n",
       "browser",
-      "a session whose token",
+      "a page's lease",
     ],
     [
       "each call refreshes the session",
@@ -240,7 +240,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "        await settlesWithin(this.#refreshing, PATIENCE_MS);\n      }\n      return await this.#try(name, body, signal);",
       "        await settlesWithin(this.#refreshing, PATIENCE_MS);\n      }\n      throw error;",
       "faults",
-      'suffers "unauthorized" once',
+      "request: lock-acquire suffers",
     ],
     [
       "a call that gets no answer is waited for",
@@ -253,7 +253,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "      keepalive: true,\n",
       "",
       "browser",
-      "a link to another page",
+      "a page that is left",
     ],
     [
       "the last release has no token",
@@ -346,14 +346,14 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "/ANSWER|TIMEOUT|UNAVAILABLE|INTERNAL|undefined/",
       "/ANSWER|TIMEOUT|INTERNAL|undefined/",
       "faults",
-      '"unavailable"',
+      "request: lock-acquire suffers",
     ],
     [
       "no answer is for good",
       "/ANSWER|TIMEOUT|UNAVAILABLE|INTERNAL|undefined/",
       "/TIMEOUT|UNAVAILABLE|INTERNAL|undefined/",
       "faults",
-      '"drop"',
+      "request: lock-acquire suffers",
     ],
     [
       "a yes that makes no sense takes the right away",
@@ -440,7 +440,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "if (performance.now() >= this.#deadline) this.lose",
       "if (Date.now() - performance.timeOrigin >= this.#deadline) this.lose",
       "browser",
-      "a machine's clock",
+      "a page's lease",
     ],
     [
       "a lease in doubt is believed",
@@ -589,7 +589,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       '  on("pagehide", leave);\n',
       "",
       "browser",
-      "a link to another page",
+      "a page that is left",
     ],
     [
       "a network that is back is not noticed",
@@ -624,7 +624,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "hear((event as MessageEvent).data)",
       "void event",
       "browser",
-      "two tabs of one user",
+      "tabs of one user",
     ],
     [
       "signing out releases nothing",
@@ -686,7 +686,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
     ],
     [
       "who has stopped watching is told",
-      "    looks++;\n    clearTimeout(timer);",
+      "    looks = NaN;",
       "    looks--;",
       "clock",
       "watch",
