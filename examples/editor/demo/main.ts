@@ -1,0 +1,104 @@
+/**
+ * Shows the editor: a stack with three users and a worker, and the page on Vite's own server.
+ *
+ *     deno task demo [--port N] [--no-worker]
+ *
+ * It starts an embedded stack, which forgets everything at the end; or uses the one that the environment names by
+ * SUPABASE_URL, SUPABASE_PUBLISHABLE_KEY, SUPABASE_SECRET_KEY and SUPABASE_DB_URL, and cleans up there. Ctrl-C ends all.
+ *
+ * @module
+ */
+import { parseArgs } from "node:util";
+import { createServer } from "vite";
+import { isolateEnvironment } from "../../../local/environment.ts";
+import { startStack } from "../../../local/stack.ts";
+import { StackError } from "../../../local/stack_error.ts";
+import { seed, type Stack, unseed } from "./seed.ts";
+import { work } from "./worker.ts";
+
+const { values: flags } = parseArgs({
+  args: Deno.args,
+  options: { port: { type: "string", default: "5173" }, "no-worker": { type: "boolean" } },
+});
+
+const interrupt = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+  Deno.addSignalListener(signal, () => {
+    if (interrupt.signal.aborted) Deno.exit(130); // asked twice
+    interrupt.abort(new StackError("Interrupted."));
+  });
+}
+
+/** The stack that the environment names, or one of its own; ends with `ending`. */
+async function stackFor(ending: AsyncDisposableStack): Promise<Stack> {
+  const named = (name: string) => Deno.env.get(`SUPABASE_${name}`)!;
+  if (named("URL")) {
+    return {
+      url: named("URL"),
+      publishableKey: named("PUBLISHABLE_KEY"),
+      secretKey: named("SECRET_KEY"),
+      dbUrl: named("DB_URL"),
+    };
+  }
+  const onProgress = (message: string) => console.log(`· ${message}`);
+  const stack = await startStack({ signal: interrupt.signal, onProgress });
+  ending.defer(() => stack.stop());
+  return stack;
+}
+
+/** The page, on Vite's development server. */
+async function servePage(stack: Stack, ending: AsyncDisposableStack): Promise<string> {
+  // what `.env.local` would say in a project of its own
+  Deno.env.set("VITE_SUPABASE_URL", stack.url);
+  Deno.env.set("VITE_SUPABASE_PUBLISHABLE_KEY", stack.publishableKey);
+  const cacheDir = await Deno.makeTempDir({ prefix: "holdfast-vite-" });
+  ending.defer(() => Deno.remove(cacheDir, { recursive: true }));
+  const server = await createServer({
+    configFile: `${import.meta.dirname}/../vite.config.ts`,
+    root: `${import.meta.dirname}/..`,
+    cacheDir,
+    logLevel: "warn",
+    server: { host: "127.0.0.1", port: Number(flags.port) },
+  });
+  ending.defer(() => server.close());
+  await server.listen();
+  return server.resolvedUrls!.local[0]!;
+}
+
+async function demo(): Promise<void> {
+  isolateEnvironment();
+  const begun = performance.now();
+  await using ending = new AsyncDisposableStack();
+  const stack = await stackFor(ending);
+  interrupt.signal.throwIfAborted();
+  console.log("· three people, six videos");
+  await seed(stack);
+  if (Deno.env.has("SUPABASE_URL")) ending.defer(() => unseed(stack)); // its own one forgets all
+  if (!flags["no-worker"]) {
+    const working = work(stack, interrupt.signal);
+    ending.defer(() => working);
+  }
+  const url = await servePage(stack, ending);
+  const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+  console.log(`
+The editor runs (started in ${seconds} s). Ctrl-C ends it.
+
+  Anna          ${url}?as=anna
+  Ben, admin    ${url}?as=ben
+  Cleo          ${url}?as=cleo
+
+Open two of them side by side, and edit the same video.
+`);
+  if (interrupt.signal.aborted) return;
+  await new Promise((resolve) => interrupt.signal.addEventListener("abort", resolve));
+  console.log("· ending");
+}
+
+try {
+  await demo();
+  Deno.exit(0);
+} catch (error) {
+  if (!(error instanceof StackError)) throw error;
+  console.error(error.message);
+  Deno.exit(1);
+}
