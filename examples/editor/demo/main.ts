@@ -1,7 +1,8 @@
 /**
- * Shows the editor: a stack with three users and a worker, and the page on Vite's own server.
+ * Shows the editor: a stack with three users and a worker, and the page.
  *
  *     deno task demo [--port N] [--no-worker]
+ *     deno task demo --dev     serves the page as it is written, for who changes it
  *
  * It starts an embedded stack, which forgets everything at the end; or uses the one that the environment names by
  * SUPABASE_URL, SUPABASE_PUBLISHABLE_KEY, SUPABASE_SECRET_KEY and SUPABASE_DB_URL, and cleans up there. Ctrl-C ends all.
@@ -9,7 +10,7 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { createServer } from "vite";
+import { build, createServer, preview } from "vite";
 import { isolateEnvironment } from "../../../local/environment.ts";
 import { startStack } from "../../../local/stack.ts";
 import { StackError } from "../../../local/stack_error.ts";
@@ -18,7 +19,11 @@ import { work } from "./worker.ts";
 
 const { values: flags } = parseArgs({
   args: Deno.args,
-  options: { port: { type: "string", default: "5173" }, "no-worker": { type: "boolean" } },
+  options: {
+    port: { type: "string", default: "5173" },
+    "no-worker": { type: "boolean" },
+    dev: { type: "boolean" },
+  },
 });
 
 const interrupt = new AbortController();
@@ -46,22 +51,30 @@ async function stackFor(ending: AsyncDisposableStack): Promise<Stack> {
   return stack;
 }
 
-/** The page, on Vite's development server. */
+/** The page, built, or as it is written. */
 async function servePage(stack: Stack, ending: AsyncDisposableStack): Promise<string> {
   // what `.env.local` would say in a project of its own
   Deno.env.set("VITE_SUPABASE_URL", stack.url);
   Deno.env.set("VITE_SUPABASE_PUBLISHABLE_KEY", stack.publishableKey);
-  const cacheDir = await Deno.makeTempDir({ prefix: "holdfast-vite-" });
-  ending.defer(() => Deno.remove(cacheDir, { recursive: true }));
-  const server = await createServer({
+  const folder = await Deno.makeTempDir({ prefix: "holdfast-vite-" });
+  ending.defer(() => Deno.remove(folder, { recursive: true }));
+  const address = { host: "127.0.0.1", port: Number(flags.port) };
+  const config = {
     configFile: `${import.meta.dirname}/../vite.config.ts`,
     root: `${import.meta.dirname}/..`,
-    cacheDir,
-    logLevel: "warn",
-    server: { host: "127.0.0.1", port: Number(flags.port) },
-  });
+    cacheDir: `${folder}/cache`,
+    logLevel: "warn" as const,
+    build: { outDir: `${folder}/page`, emptyOutDir: true, chunkSizeWarningLimit: 1000 },
+    server: address,
+    preview: address,
+  };
+  let server;
+  if (flags.dev) server = await (await createServer(config)).listen();
+  else {
+    await build(config);
+    server = await preview(config);
+  }
   ending.defer(() => server.close());
-  await server.listen();
   return server.resolvedUrls!.local[0]!;
 }
 

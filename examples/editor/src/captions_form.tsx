@@ -27,7 +27,7 @@ export function CaptionsForm({ inUse: { editing, state }, shown, onShow }: {
   if (!state.now) return <p className="muted">Reading …</p>;
   return (
     <>
-      <ol className="captions">
+      <ol className="caption-list">
         {captions.map(({ id, at, text }) => (
           <li key={id} className={id === shown ? "caption shown" : "caption"}>
             <TextField

@@ -29,7 +29,7 @@ export function Header() {
             <Face name={name} picture={picture} size={22} />
             <span>
               Open as {name}
-              <span className="visually-hidden">in a new window</span>
+              <span className="visually-hidden">, in a new window</span>
             </span>
           </a>
         ))}
@@ -50,7 +50,9 @@ export function Header() {
 export function TroubleBar() {
   const { troubleSince } = useBoard();
   useEffect(() => {
-    if (troubleSince) announce("No connection. What you see may be old.");
+    if (!troubleSince) return;
+    announce("No connection. What you see may be old.");
+    return () => announce("Connected again.");
   }, [troubleSince]);
   if (!troubleSince) return null;
   return (

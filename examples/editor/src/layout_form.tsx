@@ -9,7 +9,7 @@ export function LayoutForm({ inUse: { editing, state } }: { inUse: InUse }) {
   if (!doc) return <p className="muted">Reading …</p>;
   const set = (key: string) => (value: string) => editing.change({ ...state.mine, [key]: value });
   return (
-    <div className="layout">
+    <div className="layout-fields">
       <TextField value={doc.heading ?? ""} isReadOnly={!isEditing} onChange={set("heading")}>
         <Label>Heading</Label>
         <Input />

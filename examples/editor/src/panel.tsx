@@ -19,7 +19,7 @@ export function Panel(
     // the button that was pressed is gone: who uses the keyboard goes on where it leads to
     if (before.current !== phase && !document.activeElement?.closest("section, [role=dialog]")) {
       const first = phase === "editing"
-        ? section.current?.querySelector<HTMLElement>("textarea, .layout input")
+        ? section.current?.querySelector<HTMLElement>("textarea, .layout-fields input")
         : null;
       (first ?? heading.current)?.focus({ preventScroll: true });
     }
@@ -28,7 +28,7 @@ export function Panel(
   const id = `panel-${database.name}`;
   const look = phase === "editing" ? "editing" : loss ? "lost" : "";
   return (
-    <section ref={section} className={`panel ${look}`} aria-labelledby={id}>
+    <section ref={section} className={`panel ${database.name} ${look}`} aria-labelledby={id}>
       <div className="panel-head">
         <h2 id={id} ref={heading} tabIndex={-1}>{database.title}</h2>
         <HistoryDialog video_id={inUse.editing.video_id} database={database} />

@@ -70,7 +70,11 @@ export function LeaseRing(
           cy="22"
           r="20"
           pathLength="1"
-          style={{ animationDuration: `${ttl}s`, animationDelay: `${secondsLeft - ttl}s` }}
+          style={{
+            animationDuration: `${ttl}s`,
+            animationDelay: `${secondsLeft - ttl}s`,
+            animationTimingFunction: `steps(${ttl})`, // once a second: smoothly, it would draw all the time
+          }}
         />
       </svg>
       <Face name={name} picture={picture} size={size - 10} />

@@ -44,14 +44,17 @@ export function VideoPage({ video_id }: { video_id: string }) {
         </p>
       </div>
       <div className="columns">
-        <div className="left">
-          <Preview video_id={video_id} layout={docOf(layout)} caption={line?.text ?? ""} />
-          <Panel inUse={layout} database={DATABASES.layout}>
-            <LayoutForm inUse={layout} />
-          </Panel>
-        </div>
+        <Preview
+          video_id={video_id}
+          tenant={row.tenant}
+          layout={docOf(layout)}
+          caption={line?.text ?? ""}
+        />
         <Panel inUse={captions} database={DATABASES.captions}>
           <CaptionsForm inUse={captions} shown={line?.id ?? null} onShow={setShown} />
+        </Panel>
+        <Panel inUse={layout} database={DATABASES.layout}>
+          <LayoutForm inUse={layout} />
         </Panel>
       </div>
     </main>
