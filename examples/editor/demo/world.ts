@@ -63,7 +63,7 @@ export const VIDEOS: Video[] = [
     NORTHLIGHT,
     "Harbour at dawn",
     "sunset",
-    "bottom",
+    "top",
     [0, "The first boats leave before anyone is up."],
     [4.5, "By six, the whole quay smells of diesel and bread."],
     [9, "“You learn to read the water,” says Marit."],

@@ -17,24 +17,23 @@ interface Props {
   database: Database;
 }
 
-/** What has to be said about one database, the most urgent first. */
+/** What was lost, or is kept from before: it comes first. */
+export function LossBanners({ inUse, row, database }: Props) {
+  const { loss, drafts: [draft] } = inUse.state;
+  if (loss) return <LossBanner inUse={inUse} row={row} database={database} />;
+  if (!draft) return null;
+  return <DraftBanner draft={draft} inUse={inUse} row={row} database={database} />;
+}
+
+/** What else has to be said about one database just now. */
 export function Banners({ inUse, row, database }: Props) {
   const { state, editing } = inUse;
   return (
     <>
-      {state.loss && <LossBanner inUse={inUse} row={row} database={database} />}
       {state.inDoubtUntil && <DoubtBanner until={state.inDoubtUntil} />}
       {state.trouble && <Banner tone="warn">{state.trouble}</Banner>}
       {state.phase === "editing" && <Waiters inUse={inUse} row={row} database={database} />}
       {state.isIdle && <IdleBanner inUse={inUse} row={row} database={database} />}
-      {!state.loss && state.drafts[0] && (
-        <DraftBanner
-          draft={state.drafts[0]}
-          inUse={inUse}
-          row={row}
-          database={database}
-        />
-      )}
       {state.phase === "asking" && editing.isResuming && (
         <Banner tone="note">What you typed goes in as soon as it is your turn.</Banner>
       )}

@@ -1,4 +1,6 @@
 /// <reference lib="dom" />
+// @ts-types="@types/react"
+import { useState } from "react";
 import { Button, DialogTrigger } from "react-aria-components";
 import type { BoardRow } from "./board.ts";
 import type { Database } from "./databases.ts";
@@ -9,11 +11,11 @@ import type { InUse } from "./use_editing.ts";
 export function ForceDialog(
   { inUse: { editing }, row, database }: { inUse: InUse; row: BoardRow; database: Database },
 ) {
-  const name = row.holder_name!;
-  const isWorker = row.holder_type === "server";
-  const { lock_id } = row;
+  // as it was when the question was asked: somebody else may have the lock before it is answered
+  const [{ holder_name: name, holder_type, lock_id }, setTarget] = useState(row);
+  const isWorker = holder_type === "server";
   return (
-    <DialogTrigger>
+    <DialogTrigger onOpenChange={(isOpen) => isOpen && setTarget(row)}>
       <Button className="quiet danger">End by force …</Button>
       <Window title={`End what ${name} is doing?`} role="alertdialog">
         {(close) => (

@@ -1,7 +1,7 @@
 /// <reference lib="dom" />
 // @ts-types="@types/react"
 import { type ReactNode, useEffect, useRef } from "react";
-import { Banners } from "./banners.tsx";
+import { Banners, LossBanners } from "./banners.tsx";
 import type { Database } from "./databases.ts";
 import { HistoryDialog } from "./history_dialog.tsx";
 import { LockBar } from "./lock_bar.tsx";
@@ -33,6 +33,7 @@ export function Panel(
         <h2 id={id} ref={heading} tabIndex={-1}>{database.title}</h2>
         <HistoryDialog video_id={inUse.editing.video_id} database={database} />
       </div>
+      {row && <LossBanners inUse={inUse} row={row} database={database} />}
       {row && <LockBar inUse={inUse} row={row} database={database} />}
       {row && <Banners inUse={inUse} row={row} database={database} />}
       {children}

@@ -1,14 +1,17 @@
-import { assertEquals, assertGreater, assertLess } from "@std/assert";
+import { assert, assertEquals, assertLess } from "@std/assert";
 import type { Page } from "playwright-core";
 import { VIDEOS } from "../demo/world.ts";
+import { standInForRealtime } from "./realtime.ts";
 import {
   assertAccessible,
-  countRequests,
   panel,
+  passTime,
   press,
   type Scenarios,
+  secondsUntil,
   see,
   startsAt,
+  stopClock,
   worker,
 } from "./demo.ts";
 
@@ -103,24 +106,49 @@ export const ACCESS: Scenarios = {
     await cleo.context().close();
   },
 
-  async "how often a page asks is bounded: looked at, hidden, away, and while it holds a lock"(
+  async "how often a page asks is bounded: looked at, while it holds a lock, away, and hidden"(
     demo,
   ) {
-    const cleo = await demo.open("cleo", { video: 5 });
+    const cleo = await demo.open("cleo", { video: 5, clock: true });
     await see(cleo, "Opening credits");
-    // README.md: 30 a minute while somebody looks, 100 while one holds or waits, 4 when nobody is there, none when hidden
-    assertLess(await countRequests(cleo, 4200), 4);
+    const during = async (seconds: number) => {
+      await stopClock(cleo);
+      const { requests } = await passTime(cleo, seconds);
+      await cleo.clock.resume();
+      return requests;
+    };
+    // README.md says how many in a minute
+    const looked = await during(12);
+    assert(looked >= 5 && looked <= 7, `${looked}`);
     await startsAt(cleo, "Layout");
-    const holding = await countRequests(cleo, 3000);
-    assertGreater(holding, 1);
-    assertLess(holding, 7);
+    const held = await during(6);
+    assert(held >= 8 && held <= 11, `${held}`);
     await press(panel(cleo, "Layout"), "Stop editing");
     await see(panel(cleo, "Layout"), "Free to edit");
-    await cleo.evaluate(() => {
-      Object.defineProperty(document, "hidden", { value: true, configurable: true });
-    });
-    await cleo.waitForTimeout(2300); // the look that was due
-    assertEquals(await countRequests(cleo, 2500), 0, "hidden");
+    await cleo.clock.fastForward(121_000);
+    const away = await during(30);
+    assert(away >= 1 && away <= 3, `${away}`);
+    await cleo.evaluate(() => Object.defineProperty(document, "hidden", { value: true }));
+    await cleo.clock.fastForward(15_000); // the look that was due
+    assertEquals(await during(20), 0, "hidden");
     await cleo.context().close();
+  },
+
+  async "where Realtime answers, the page asks seldom, and hears of a loss at once"(demo) {
+    const browser = await demo.browser.newContext();
+    const realtime = await standInForRealtime(browser);
+    const anna = await demo.open("anna", { video: 4, browser, clock: true });
+    await startsAt(anna, "Captions");
+    await stopClock(anna);
+    const { requests } = await passTime(anna, 10);
+    assert(requests >= 2 && requests <= 3, `${requests}`);
+    const ben = await demo.open("ben", { video: 4 });
+    await press(panel(ben, "Captions"), "End by force …");
+    await press(ben.getByRole("alertdialog"), "End by force");
+    await see(panel(ben, "Captions"), "Free to edit");
+    realtime.tell("video_database_state");
+    assertLess(await secondsUntil(anna, /ended your editing/), 1, "long before its next look");
+    await browser.close();
+    await ben.context().close();
   },
 };

@@ -2,7 +2,7 @@
 import axe from "axe-core";
 import { assertEquals } from "@std/assert";
 import { TextLineStream } from "@std/streams/text-line-stream";
-import type { Browser, BrowserContext, Locator, Page } from "playwright-core";
+import type { Browser, BrowserContext, Locator, Page, Request } from "playwright-core";
 import { launch } from "../../../client/support/chromium.ts";
 import { createLockClient, type LockClient } from "../../../client/mod.ts";
 import { client, secretKey, sql } from "../../../supabase/tests/support/stack.ts";
@@ -30,6 +30,8 @@ export interface OpenOptions {
   browser?: BrowserContext;
   /** Settings for the address: `ttl=3&idle=1`. */
   settings?: string;
+  /** With a clock that the test can stop. */
+  clock?: boolean;
 }
 
 /** Starts the demo on the stack under test, without its worker, and Chromium. */
@@ -64,8 +66,13 @@ export async function startDemo(): Promise<Demo> {
     origins,
     complaints,
     interrupt,
-    async open(as, { video, origin = origins[0], browser: context, settings = "" } = {}) {
+    async open(
+      as,
+      { video, origin = origins[0], browser: context, settings = "", clock = false } = {},
+    ) {
       const page = await (context ?? await browser.newContext()).newPage();
+      if (clock) await page.clock.install();
+      followRequests(page);
       page.setDefaultTimeout(15_000);
       page.on("pageerror", (error) => complaints.push(`${as}: ${error.message}`));
       page.on("console", (message) => {
@@ -175,12 +182,59 @@ export async function assertAccessible(
   assertEquals(violations, [], what);
 }
 
-/** Counts a page's requests for a while, by what they ask. */
-export async function countRequests(page: Page, ms: number): Promise<number> {
-  let count = 0;
-  const listener = () => void count++;
-  page.on("request", listener);
-  await page.waitForTimeout(ms);
-  page.off("request", listener);
-  return count;
+/** What each page has asked and not been answered. */
+const asked = new WeakMap<Page, { open: Set<Request>; count: number }>();
+
+function followRequests(page: Page): void {
+  const requests = { open: new Set<Request>(), count: 0 };
+  asked.set(page, requests);
+  page.on("request", (request) => {
+    requests.open.add(request);
+    requests.count += Number(request.method() !== "OPTIONS");
+  });
+  page.on("requestfinished", (request) => requests.open.delete(request));
+  page.on("requestfailed", (request) => requests.open.delete(request));
+}
+
+/**
+ * Stops a page's clock. It was opened with `clock`.
+ *
+ * @param page The page.
+ */
+export async function stopClock(page: Page): Promise<void> {
+  await page.clock.pauseAt(await page.evaluate(() => Date.now() + 2000));
+}
+
+/**
+ * Moves a page's clock on, which has been stopped, as if its requests took no time: so a busy machine makes no difference.
+ *
+ * @param page The page.
+ * @param seconds How far at most.
+ * @param isEnough Asked after each step; default: never.
+ * @returns How far it was moved, in seconds, and how many requests there were.
+ */
+export async function passTime(
+  page: Page,
+  seconds: number,
+  isEnough: () => Promise<boolean> = () => Promise.resolve(false),
+): Promise<{ seconds: number; requests: number }> {
+  const requests = asked.get(page)!;
+  const before = requests.count;
+  let passed = 0;
+  do {
+    await page.clock.runFor(STEP_MS);
+    passed += STEP_MS / 1000;
+    for (let calm = 0; calm < 3; calm = requests.open.size ? 0 : calm + 1) {
+      await page.evaluate(() => 0); // one turn of the page
+    }
+  } while (passed < seconds && !await isEnough());
+  return { seconds: passed, requests: requests.count - before };
+}
+
+/** Fine enough for what is asked in tenths of a second. */
+const STEP_MS = 100;
+
+/** How long it takes by a page's own clock until a text is there, in seconds. */
+export async function secondsUntil(page: Page, text: RegExp): Promise<number> {
+  return (await passTime(page, 60, () => page.getByText(text).first().isVisible())).seconds;
 }

@@ -70,7 +70,7 @@ export const EDITING: Scenarios = {
     const layout = panel(anna, "Layout");
     await startsAt(anna, "Layout");
     await anna.getByLabel("Heading").fill("Harbour, before six");
-    await layout.getByText("Top", { exact: true }).click();
+    await layout.getByText("Bottom", { exact: true }).click();
     await layout.getByText("Midnight").click();
     await layout.getByText("Show the logo").click();
     await press(layout, "Stop editing");
@@ -78,7 +78,7 @@ export const EDITING: Scenarios = {
     const [row] = await sql`
       select heading, position, theme, logo from public.layout where video_id = ${VIDEOS[0]!.id}`;
     const heading = "Harbour, before six";
-    assertEquals(row, { heading, position: "top", theme: "midnight", logo: false });
+    assertEquals(row, { heading, position: "bottom", theme: "midnight", logo: false });
     await anna.context().close();
   },
 
