@@ -22,6 +22,7 @@ const PAGES = [
   "SECURITY.md",
   "CHANGELOG.md",
   "local/README.md",
+  "examples/editor/README.md",
   ...files("docs").filter((path) => path.endsWith(".md")),
 ];
 const PROSE = [...PAGES, ...files(".github"), ...files(".devcontainer")];

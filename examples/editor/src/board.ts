@@ -66,6 +66,9 @@ export class Board extends EventTarget {
   #timer: ReturnType<typeof setTimeout> | undefined;
   #looks = 0;
   #answered = 0;
+  #askedAt = 0;
+  /** Realtime has told of something since the last look. */
+  #hasChanged = false;
   #lastInput = performance.now();
   #end: AbortController | undefined;
 
@@ -101,7 +104,8 @@ export class Board extends EventTarget {
     if (this.#end?.signal.aborted) return;
     clearTimeout(this.#timer);
     const mine = ++this.#looks;
-    const askedAt = performance.now();
+    const askedAt = this.#askedAt = performance.now();
+    this.#hasChanged = false;
     const { data, error } = await this.#supabase.from("lock_board").select()
       .order("title").order("database_name").abortSignal(AbortSignal.timeout(PATIENCE_MS));
     if (mine > this.#answered && !this.#end?.signal.aborted) {
@@ -156,8 +160,12 @@ export class Board extends EventTarget {
   #arm(): void {
     clearTimeout(this.#timer);
     if (document.hidden || this.#end?.signal.aborted) return;
-    const pauses = this.state.isLive ? LIVE_PAUSE_MS : PAUSE_MS;
-    this.#timer = setTimeout(() => this.look(), pauses[this.#urgency]);
+    const waits = this.state.isLive && !this.#hasChanged;
+    const pause = (waits ? LIVE_PAUSE_MS : PAUSE_MS)[this.#urgency];
+    this.#timer = setTimeout(
+      () => this.look(),
+      Math.max(0, this.#askedAt + pause - performance.now()),
+    );
   }
 
   #set(state: Partial<BoardState>): void {
@@ -167,17 +175,21 @@ export class Board extends EventTarget {
 
   /** Where Realtime does not answer, it is not tried for ever. */
   #listen(signal: AbortSignal): void {
-    const look = () => void this.look();
+    // never more often than without Realtime, whatever happens: each heartbeat of a holder is a change, too
+    const hear = () => {
+      this.#hasChanged = true;
+      this.#arm();
+    };
     let wasLive = false;
     const channel = this.#supabase.channel(`board ${crypto.randomUUID()}`);
     for (const table of ["video_database_state", "hand_over_requests", "saves"]) {
-      channel.on("postgres_changes", { event: "*", schema: "public", table }, look);
+      channel.on("postgres_changes", { event: "*", schema: "public", table }, hear);
     }
     channel.subscribe((status) => {
       const isLive = status === "SUBSCRIBED";
       wasLive ||= isLive;
       if (isLive !== this.state.isLive) this.#set({ isLive });
-      if (isLive) return look();
+      if (isLive) return void this.look();
       if (status === "CLOSED" || signal.aborted) return;
       this.#supabase.removeChannel(channel);
       this.#arm();

@@ -39,8 +39,11 @@ function Comparison({ draft, inUse, row, database, close }: Props & { close: () 
   const choose = (key: string) => (isChosen: boolean) =>
     setWithout(isChosen ? without.filter((other) => other !== key) : [...without, key]);
   const copy = async () => {
-    await navigator.clipboard.writeText(changes.map(({ mine }) => mine ?? "").join("\n"));
-    announce("Copied.");
+    const text = changes.map(({ mine }) => mine ?? "").join("\n");
+    await navigator.clipboard.writeText(text).then(
+      () => announce("Copied."),
+      () => announce("The browser does not allow it. Select the text, and copy it."),
+    );
   };
   return (
     <>

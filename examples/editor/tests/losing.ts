@@ -69,6 +69,11 @@ export const LOSING: Scenarios = {
     await blockSaves(first);
     await heading(first).fill("The long way down");
     await see(second, /You are editing in another tab/);
+    assertEquals(
+      await second.getByText(/changes that were not saved/).count(),
+      0,
+      "it is being typed",
+    );
     await see(second, /The other tab becomes read-only at once/);
     await stopClock(first);
     await press(second, "Take over from my other tab");
