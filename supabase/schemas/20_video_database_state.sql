@@ -1,15 +1,6 @@
--- The clock as a number: what a fencing token is made of.
-create function holdfast.clock_token() returns bigint
-language sql volatile set search_path = ''
-return (date_part('epoch', clock_timestamp()) * 1000000)::bigint;
-revoke all on function holdfast.clock_token() from public, anon, authenticated, service_role;
--- a row made by hand has it as its default
-grant execute on function holdfast.clock_token() to service_role;
-comment on function holdfast.clock_token() is
-  'The database''s clock in microseconds since 1970: below 2^53, and so exact in JavaScript, until the year 2255.';
-
--- The lock itself. One row for each database of a video says who holds it now.
-create table public.video_database_state (
+-- The lock itself. One row for each database of a video says who holds it now. (Where a project had such a table already, it
+-- has this shape by now: 19_adopt_state.sql.)
+create table if not exists public.video_database_state (
   video_id uuid not null,
   database_name holdfast.database_name not null,
   tenant_id uuid not null,
@@ -43,7 +34,8 @@ create table public.video_database_state (
 );
 
 -- serves the foreign key (cascades look a video's rows up by it) and the policy
-create index video_database_state_tenant_id_video_id_idx on public.video_database_state (tenant_id, video_id);
+create index if not exists video_database_state_tenant_id_video_id_idx
+  on public.video_database_state (tenant_id, video_id);
 
 -- The planner's estimates pass row level security by (Prefer: count=planned). Without statistics on these columns they say
 -- nothing of one tenant, video or holder. No plan of Holdfast's needs them: it looks up by whole keys.
@@ -70,7 +62,7 @@ comment on column public.video_database_state.locked_at is 'When the lease was g
 comment on column public.video_database_state.last_activity_at is 'When the holder was last active: the grant, or a renewal with active = true. NULL when free.';
 comment on column public.video_database_state.lock_id is 'Names one acquisition. A name, not a credential. NULL when free.';
 comment on column public.video_database_state.lock_expires_at is
-  'The lease ends by itself at this moment of the database''s clock, whether or not anybody clears the row. NULL when free.';
+  'The lease ends by itself at this moment of the database''s clock, whether or not the row is cleared. NULL when free.';
 comment on column public.video_database_state.lock_ttl_seconds is
   'Length of the lease in seconds, as last asked for by its holder. NULL when free.';
 comment on column public.video_database_state.lock_database_names is
@@ -78,7 +70,7 @@ comment on column public.video_database_state.lock_database_names is
 comment on column public.video_database_state.fencing_token is
   'Token of the newest grant: the database''s clock in microseconds, pushed past the previous token; it never goes back. A row that was never locked has the time of its making. Sources of the idea: fencing tokens, M. Kleppmann, "How to do distributed locking" (2016); sequencers, M. Burrows, "The Chubby lock service" (OSDI 2006); hybrid logical clocks, S. Kulkarni et al. (2014).';
 comment on column public.video_database_state.has_line is
-  'Whether acquire has to look aside: somebody may wait for the lock, or has cancelled an acquisition that may still come.';
+  'Whether acquire has to look at the line: a caller may wait for the lock, or may have cancelled an acquisition that is still to come.';
 
 alter table public.video_database_state enable row level security;
 

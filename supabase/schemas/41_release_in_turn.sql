@@ -78,6 +78,7 @@ comment on function holdfast.meet_release(
   uuid, text[], text[], uuid, text, boolean, uuid, text, timestamptz
 ) is 'Looks at the locks that a release names, one row for each, in the order of the names. It only reads.';
 
+-- Over 70 lines: as in acquire_in_turn(), the order of the questions is what makes the loop right.
 create function holdfast.release_in_turn(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_lock_holder_user_id text, p_force boolean,
   p_database_names text[], p_user uuid, p_type text
@@ -131,7 +132,7 @@ begin
         -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
         return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
       end;
-      v_locked := false; -- the row may be somebody else's
+      v_locked := false; -- another transaction may have the row
     elsif not v_locked then
       exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
       v_locked := true;

@@ -5,6 +5,7 @@ import type { SupabaseClient } from "@supabase/supabase-js";
 import type { BrokenRule } from "../../functions/_shared/contract.ts";
 import { ERRORS, GUARD_ERRORS, type Raised } from "../../functions/_shared/errors.ts";
 import {
+  DATABASE_NAME,
   DATABASE_NAMES,
   END_REASONS,
   HOLDER_CHARACTERS,
@@ -25,7 +26,7 @@ interface Heard {
   rules: BrokenRule[];
 }
 
-/** Only HTTP names the unknown fields, and tells the wrong type of a value by its field: PostgreSQL's JSON reader does not. */
+/** Only HTTP names the unknown fields, and the field of a value of the wrong type: PostgreSQL's JSON reader does not. */
 const UNREADABLE = "unreadable";
 
 async function throughHttp(caller: SupabaseClient, verb: Verb, fields: Fields): Promise<Heard> {
@@ -107,11 +108,11 @@ async function assertFieldAgrees(
   field: string,
   { accepted = [], broken = [], unreadable = [], wider = [] }: {
     accepted?: unknown[];
-    /** Refused by both, in the same words. */
+    /** An error through both, in the same words. */
     broken?: unknown[];
     /** Of a type that PostgreSQL cannot read as its own: it says so without naming the field. */
     unreadable?: unknown[];
-    /** Of another JSON type, which PostgreSQL reads as its own, and HTTP refuses. */
+    /** Of another JSON type, which PostgreSQL reads as its own, and which is an error over HTTP. */
     wider?: unknown[];
   },
 ): Promise<void> {
@@ -306,7 +307,7 @@ Deno.test("both doors: what a release has to name", async () => {
   await using tenant = await newTenant();
   const lock_id = crypto.randomUUID();
   const lock_holder_user_id = "worker-1";
-  const cases: [target: Fields, refused: boolean][] = [
+  const cases: [target: Fields, isError: boolean][] = [
     [{}, true],
     [{ force: false }, true],
     [{ lock_id: null, lock_holder_user_id: null, force: null }, true],
@@ -320,9 +321,9 @@ Deno.test("both doors: what a release has to name", async () => {
     [{ lock_holder_user_id, force: true }, true],
     [{ lock_id, lock_holder_user_id, force: true }, true],
   ];
-  for (const [target, refused] of cases) {
+  for (const [target, isError] of cases) {
     const heard = await assertBothSay(tenant, "release", { database_name: "layout", ...target });
-    assertEquals(heard.code === "INVALID_REQUEST", refused, JSON.stringify(target));
+    assertEquals(heard.code === "INVALID_REQUEST", isError, JSON.stringify(target));
   }
 });
 
@@ -425,4 +426,15 @@ Deno.test("the end reasons are those of the database: of leases, and cancelled o
     domain!.reasons.toSorted(),
     END_REASONS.filter((reason) => reason !== "cancelled").toSorted(),
   );
+});
+
+Deno.test("a database's name has one pattern: in the rules, in SQL and in the domain", async () => {
+  const patterns = await sql<{ pattern: string }[]>`
+    select distinct pattern[1] as pattern from (
+      select pg_get_constraintdef(c.oid) from pg_catalog.pg_constraint c
+      where c.contypid = 'holdfast.database_name'::regtype
+      union all
+      select p.prosrc from pg_catalog.pg_proc p where p.pronamespace = 'holdfast'::regnamespace
+    ) t (text), regexp_matches(t.text, '''(\\^\\[a-z\\][^'']*\\$)''', 'g') as pattern`;
+  assertEquals(patterns.map(({ pattern }) => pattern), [DATABASE_NAME.source]);
 });

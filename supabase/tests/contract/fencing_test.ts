@@ -13,12 +13,9 @@ import {
   secretKey,
   sql,
 } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
+import { layout, newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
 
 const captions = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "captions" });
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const doc = await Deno.readTextFile(
@@ -117,7 +114,7 @@ Deno.test("a removed member's guarded write is PT412, as every write without the
   assertMatch(error.detail, /names no lock of a video that the caller may see/);
 });
 
-Deno.test("P4 a write with an older token, or after the lease ended in any way, is refused", async (t) => {
+Deno.test("P4 a write with an older token, or after the lease ended in any way, is an error", async (t) => {
   const ways: Record<string, (tenant: Tenant) => Promise<unknown>> = {
     released: (tenant) => release(tenant.server, { ...captions(tenant), ...W1 }),
     forced: (tenant) => release(tenant.server, { ...captions(tenant), force: true }),
@@ -202,7 +199,7 @@ Deno.test("advance_server_version counts under the lock, and acquire shows where
   );
 });
 
-Deno.test("assert_lock_held says with detail and hint which lock it is, and why it refuses", async () => {
+Deno.test("assert_lock_held says with detail and hint which lock it is, and why the token is not good", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
   const check = (fencing_token: number) =>
@@ -237,10 +234,10 @@ Deno.test("without credentials no token is ever good", async () => {
 Deno.test("step by step: the holder asserts, the lease runs out, a contender is busy until the holder commits", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
-  await tenant.backdate(119.8, tenant.video, "captions");
   await using holder = openSession({ role: "service_role" });
   await using contender = openSession({ role: "service_role" });
-  await contender.run`select 1`;
+  for (const session of [holder, contender]) await session.run`select 1`;
+  await tenant.backdate(119.8, tenant.video, "captions");
   const take = async () =>
     (await contender.run<{ answer: { acquired: boolean; reason: string; lock: Lock } }[]>`
       select public.acquire_lock(${tenant.video}, 'captions', 'worker-2') as answer`)[0]!.answer;
@@ -435,6 +432,22 @@ Deno.test("when a stale writer and the rightful holder cross on a row, the right
   assertEquals(await texts(tenant), ["rightful"]);
 });
 
+/** Writes to a table that has the row (video, 'captions', 1), by what they are. */
+function writes(table: string, video: string): Record<string, string> {
+  return {
+    insert: `insert into ${table} values ('${video}', 'captions', 2)`,
+    update: `update ${table} set n = 3 where n = 1`,
+    delete: `delete from ${table}`,
+    "upsert that updates":
+      `insert into ${table} values ('${video}', 'captions', 1) on conflict (video, db, n) do update set n = 4`,
+    "upsert that inserts":
+      `insert into ${table} values ('${video}', 'captions', 5) on conflict do nothing`,
+    merge:
+      `merge into ${table} t using (values (1)) v (n) on t.n = v.n when matched then update set n = 6`,
+    "move away": `update ${table} set db = 'layout' where n = 1`,
+  };
+}
+
 Deno.test("every kind of write is guarded: insert, update, delete, upsert, merge, copy, truncate", async (t) => {
   await using tenant = await newTenant();
   await using table = await guarded(
@@ -446,19 +459,7 @@ Deno.test("every kind of write is guarded: insert, update, delete, upsert, merge
   await withToken(session, lock);
   const row = `('${tenant.video}', 'captions', 1)`;
   await session.run.unsafe(`insert into ${table.name} values ${row}`);
-  const writes: Record<string, string> = {
-    insert: `insert into ${table.name} values ('${tenant.video}', 'captions', 2)`,
-    update: `update ${table.name} set n = 3 where n = 1`,
-    delete: `delete from ${table.name}`,
-    "upsert that updates":
-      `insert into ${table.name} values ${row} on conflict (video, db, n) do update set n = 4`,
-    "upsert that inserts":
-      `insert into ${table.name} values ('${tenant.video}', 'captions', 5) on conflict do nothing`,
-    merge:
-      `merge into ${table.name} t using (values (1)) v (n) on t.n = v.n when matched then update set n = 6`,
-    "move away": `update ${table.name} set db = 'layout' where n = 1`,
-  };
-  for (const [what, statement] of Object.entries(writes)) {
+  for (const [what, statement] of Object.entries(writes(table.name, tenant.video))) {
     await t.step(what, async () => {
       const attempt = async (token: Lock | undefined) => {
         await withToken(session, token);
@@ -482,7 +483,7 @@ Deno.test("every kind of write is guarded: insert, update, delete, upsert, merge
     assertEquals(await code(moved), "PT412");
     await session.run`rollback`;
   });
-  await t.step("truncate, with whatever token", async () => {
+  await t.step("truncate, with any token", async () => {
     await withToken(session, lock);
     assertEquals(await code(session.run.unsafe(`truncate ${table.name}`)), "0A000");
   });
@@ -603,9 +604,9 @@ Deno.test("partitions are guarded, directly and through their table; one attache
   }
 });
 
-Deno.test("guard refuses what cannot be guarded, with a hint, and unguard leaves nothing behind", async () => {
+Deno.test("what cannot be guarded is an error with a hint, and unguard leaves nothing behind", async () => {
   await sql.unsafe("create table public.guard_me (video uuid, video_text text, db text)");
-  const refusals: [args: string, code: string, message: RegExp][] = [
+  const errors: [args: string, code: string, message: RegExp][] = [
     ["'public.guard_me', database => 'captions'", "42703", /no column video_id of type uuid/],
     ["'public.guard_me', database => 'captions', video_column => 'video_text'", "42703", /uuid/],
     ["'public.guard_me', video_column => 'video'", "22023", /either database or database_column/],
@@ -626,7 +627,7 @@ Deno.test("guard refuses what cannot be guarded, with a hint, and unguard leaves
   const left = async () =>
     (await sql`select proname from pg_proc where proname like 'guard public.guard_me%'`).length;
   try {
-    for (const [args, expected, message] of refusals) {
+    for (const [args, expected, message] of errors) {
       const error = await sql.unsafe(`select holdfast.guard(${args})`).catch((error) => error);
       assertEquals(error.code, expected, args);
       assertMatch(error.message, message);
@@ -642,6 +643,34 @@ Deno.test("guard refuses what cannot be guarded, with a hint, and unguard leaves
     await sql`select holdfast.unguard('public.guard_me')`;
   } finally {
     await sql`drop table public.guard_me`;
+  }
+});
+
+Deno.test("tables whose names are long and begin alike are guarded apart", async () => {
+  await using tenant = await newTenant();
+  const names = ["one", "two"].map((end) =>
+    `captions_of_a_project_that_has_quite_long_names_${end}`
+  );
+  const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
+  await using session = openSession();
+  await withToken(session, lock);
+  try {
+    for (const [i, name] of names.entries()) {
+      await sql.unsafe(`
+        create table public.${name} (video_id uuid);
+        select holdfast.guard('public.${name}', database => '${["captions", "layout"][i]}')`);
+    }
+    await sql.unsafe(`select holdfast.unguard('public.${names[1]}')`);
+    const put = (name: string) =>
+      code(session.run.unsafe(`insert into public.${name} values ($1)`, [tenant.video]));
+    assertEquals([await put(names[0]!), await put(names[1]!)], [null, null]);
+    await withToken(session, undefined);
+    assertEquals(await put(names[0]!), "PT412");
+  } finally {
+    for (const name of names) {
+      await sql.unsafe(`select holdfast.unguard('public.${name}'); drop table public.${name}`)
+        .catch(() => {});
+    }
   }
 });
 

@@ -1,13 +1,9 @@
 import { assert, assertAlmostEquals, assertEquals, assertGreater, assertMatch } from "@std/assert";
 import { microseconds } from "../support/clock.ts";
 import { openSession } from "../support/race.ts";
-import { acquire, invoke, release, renew, rpc, sql } from "../support/stack.ts";
-import { LOCK_COLUMNS, newTenant, type Tenant } from "../support/tenant.ts";
+import { acquire, invoke, release, renew, rpc, secretKey, sql, url } from "../support/stack.ts";
+import { layout, LOCK_COLUMNS, newTenant, W1, W2 } from "../support/tenant.ts";
 import { WAYS_TO_END } from "../support/ways_to_end.ts";
-
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 
 Deno.test("lock-acquire grants a free lock, in the words of the contract", async () => {
   await using tenant = await newTenant();
@@ -52,12 +48,12 @@ Deno.test("lock-acquire by a user needs no holder, and is of type client", async
   await release(anna.client, { ...layout(tenant), lock_id: lock!.lock_id });
   for (const lock_holder_user_id of [anna.id, anna.id.toUpperCase()]) {
     const named = await acquire(anna.client, { ...layout(tenant), lock_holder_user_id });
-    assertEquals(named.lock?.lock_holder_user_id, anna.id, "a UUID, in whatever case it comes");
+    assertEquals(named.lock?.lock_holder_user_id, anna.id, "a UUID, in upper or lower case");
     await release(anna.client, { ...layout(tenant), lock_id: named.lock!.lock_id });
   }
 });
 
-Deno.test("P7 a refusal tells who holds it, since when, until when, and how long to wait", async () => {
+Deno.test("P7 a refusal says who holds it, since when, until when, and how long to wait", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const { lock } = await acquire(anna.client, { ...layout(tenant), ttl_seconds: 60 });
@@ -100,6 +96,59 @@ Deno.test("P7 is_you is true for another acquisition of the same user, or of a s
   // a server that calls itself by a user's id is still not that user
   const mimic = await acquire(tenant.server, { ...layout(tenant), lock_holder_user_id: anna.id });
   assertEquals(mimic.holder?.is_you, false);
+});
+
+Deno.test("a token that names no user is nobody's: PT401 by every function", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  await using nobody = openSession({ role: "authenticated" });
+  const own = [tenant.video, lock!.lock_id];
+  const token = [tenant.video, lock!.fencing_token];
+  for (
+    const [call, values] of [
+      ["acquire_lock($1, 'layout')", [tenant.video]],
+      ["renew_lock($1, 'layout', $2)", own],
+      ["release_lock($1, 'layout', $2)", own],
+      ["assert_lock_held($1, 'layout', $2)", token],
+      ["advance_server_version($1, 'layout', $2)", token],
+    ] as const
+  ) {
+    const error = await nobody.run.unsafe(`select public.${call}`, [...values])
+      .catch((error) => error);
+    assertEquals([call, error.code], [call, "PT401"]);
+  }
+});
+
+Deno.test("what a project's own RPC says of the answer's headers stays", async () => {
+  await using tenant = await newTenant();
+  const name = `own_${crypto.randomUUID().slice(0, 8)}`;
+  await sql.unsafe(`
+    create function public.${name}(video_id uuid) returns json language plpgsql set search_path = '' as $$
+    begin
+      perform set_config('response.headers', '[{"x-own": "mine"}]', true);
+      return public.acquire_lock(video_id, 'layout', 'worker-1');
+    end $$;
+    revoke all on function public.${name}(uuid) from public, anon, authenticated;
+    grant execute on function public.${name}(uuid) to service_role;
+    notify pgrst, 'reload schema'`);
+  try {
+    const ask = () =>
+      fetch(`${url}/rest/v1/rpc/${name}`, {
+        method: "POST",
+        headers: { apikey: secretKey, "content-type": "application/json" },
+        body: JSON.stringify({ video_id: tenant.video }),
+      });
+    let response = await ask();
+    for (let tries = 0; response.status === 404 && tries < 100; tries++) {
+      await response.body?.cancel();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      response = await ask();
+    }
+    assertEquals((await response.json()).acquired, true);
+    assertEquals(response.headers.get("x-own"), "mine");
+  } finally {
+    await sql.unsafe(`drop function public.${name}(uuid)`);
+  }
 });
 
 Deno.test("P5 the same acquire again gives the same grant while it is held", async () => {
@@ -162,7 +211,7 @@ Deno.test("a field that may be left out may be null as well, for each function's
   assertEquals(released.released, true);
 });
 
-Deno.test("P5 a lock_id whose acquisition has ended is refused, in whichever way it ended", async (t) => {
+Deno.test("P5 a lock_id whose acquisition has ended is refused, in every way to end", async (t) => {
   for (const [way, end] of Object.entries(WAYS_TO_END)) {
     await t.step(way, async () => {
       await using tenant = await newTenant();
@@ -208,7 +257,7 @@ Deno.test("P5 one lock_id may name acquisitions of different locks, and they do 
   }
 });
 
-Deno.test("P8 somebody else's live lock_id opens nothing", async () => {
+Deno.test("P8 another caller's live lock_id opens nothing", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const ben = await tenant.join("ben");
@@ -221,7 +270,7 @@ Deno.test("P8 somebody else's live lock_id opens nothing", async () => {
   assertEquals(await tenant.state(), before);
 });
 
-Deno.test("P4 tokens grow across release, expiry, force, and whatever becomes of the state row or the video", async () => {
+Deno.test("P4 tokens grow across release, expiry, force, and every fate of the state row or the video", async () => {
   await using tenant = await newTenant();
   const tokens: number[] = [];
   const grant = async () => {
@@ -297,7 +346,7 @@ Deno.test("P4 at the end of bigint, where no clock comes, nothing wraps: acquire
   assertEquals(await tenant.state(), before);
 });
 
-Deno.test("P9 the database itself refuses half a lock", async () => {
+Deno.test("P9 half a lock is an error of the database itself", async () => {
   await using tenant = await newTenant();
   await acquire(tenant.server, { ...layout(tenant), ...W1 });
   for (const column of LOCK_COLUMNS) {
@@ -340,14 +389,14 @@ Deno.test("P10 a refusal takes no row lock and writes no WAL", async () => {
     );
     return row?.["QUERY PLAN"][0].Plan["WAL Bytes"];
   };
-  // the first read of a page may tidy it up, after whatever was there before
+  // the first read of a page may tidy it up, after what was there before
   await explain("worker-2");
   assertEquals(await explain("worker-2"), 0);
   await release(tenant.server, { ...layout(tenant), ...W1 });
   assertGreater(await explain("worker-2"), 0, "a grant does write: the measure works");
 });
 
-Deno.test("P3 times are UTC whatever the session's time zone", async () => {
+Deno.test("P3 times are UTC in every session's time zone", async () => {
   await using tenant = await newTenant();
   await using session = openSession({ role: "service_role" });
   await session.run`set timezone = 'Asia/Kathmandu'`;

@@ -1,9 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { openSession } from "../support/race.ts";
 import { acquire, client, publishableKey, release, renew, sql } from "../support/stack.ts";
-import { newTenant } from "../support/tenant.ts";
-
-const W1 = { lock_holder_user_id: "worker-1" };
+import { newTenant, W1 } from "../support/tenant.ts";
 
 /** A tenant's leases on these databases, each back-dated so that the first ended first. */
 async function withLeases(databases: string[], seconds: (i: number) => number) {
@@ -85,7 +83,7 @@ Deno.test("after the clean-up everything is answered as before it", async () => 
   assertEquals((await release(tenant.server, request)).reason, "expired");
 });
 
-Deno.test("release_expired_locks is for servers only, and refuses a senseless batch", async () => {
+Deno.test("release_expired_locks is for servers only, and a senseless batch is an error", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   assertEquals((await anna.client.rpc("release_expired_locks")).error?.code, "42501");

@@ -3,10 +3,8 @@ import { assert, assertEquals, assertGreater } from "@std/assert";
 import { microseconds } from "../support/clock.ts";
 import { atOneBarrier, openSession, until } from "../support/race.ts";
 import { rpc, sql } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
+import { newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
 
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 const NAMES = ["layout", "captions", "audio"];
 
 const one = (tenant: Tenant, database_name: string) => ({ video_id: tenant.video, database_name });
@@ -109,7 +107,7 @@ Deno.test("P2 a set that cannot be had whole is refused whole, and the refusal n
   }
 });
 
-Deno.test("P1 a lock of a set is held like any other: whoever asks for it alone is refused", async () => {
+Deno.test("P1 a lock of a set is held like any other: a caller who asks for it alone is refused", async () => {
   await using tenant = await newTenant();
   await rpc(tenant.server, "acquire_lock", { ...set(tenant), ...W1 });
   for (const name of NAMES) {
@@ -120,7 +118,7 @@ Deno.test("P1 a lock of a set is held like any other: whoever asks for it alone 
   assertEquals(extra.acquired, true);
 });
 
-Deno.test("P5 the same set again is the same grant, in whatever order its names come", async () => {
+Deno.test("P5 the same set again is the same grant, in any order of its names", async () => {
   await using tenant = await newTenant();
   const request = { ...W1, lock_id: crypto.randomUUID(), ttl_seconds: 50 };
   const first = await rpc(tenant.server, "acquire_lock", { ...set(tenant), ...request });
@@ -219,6 +217,10 @@ Deno.test("renew of a set renews all or none, and says which was lost and how", 
     "never backwards",
   );
 
+  const active = (await rows(tenant)).map(({ last_activity_at }) => last_activity_at);
+  await rpc(tenant.server, "renew_lock", { ...beat, active: false });
+  assertEquals((await rows(tenant)).map(({ last_activity_at }) => last_activity_at), active);
+
   await rpc(tenant.server, "release_lock", { ...one(tenant, "captions"), force: true });
   const before = await rows(tenant);
   const lost = await rpc(tenant.server, "renew_lock", { ...beat, ttl_seconds: 600 });
@@ -230,6 +232,18 @@ Deno.test("renew of a set renews all or none, and says which was lost and how", 
     server_time: lost.server_time!,
   });
   assertEquals(await rows(tenant), before, "none was renewed");
+
+  // of several that are lost it names the first, in the order of the request
+  await rpc(tenant.server, "release_lock", { ...one(tenant, "layout"), ...W1 });
+  const lastFirst = { ...beat, database_names: NAMES.toReversed() };
+  const answers = [
+    await rpc(tenant.server, "renew_lock", beat),
+    await rpc(tenant.server, "renew_lock", lastFirst),
+  ];
+  assertEquals(answers.map(({ database_name, reason }) => [database_name, reason]), [
+    ["layout", "released"],
+    ["captions", "force_released"],
+  ]);
 });
 
 Deno.test("release of a set ends what is still held of it, and says so again", async () => {
@@ -287,7 +301,7 @@ Deno.test("P5 a release of a set that overtakes its acquire cancels it", async (
   assertEquals((await rows(tenant)).filter((row) => row.lock_id), []);
 });
 
-Deno.test("a name releases whatever it holds of a set, and force whatever there is", async () => {
+Deno.test("a name releases what it holds of a set, and force all of it", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const chief = await tenant.join("chief", "admin");
@@ -423,7 +437,7 @@ Deno.test("P2 of callers with sets that overlap, those win that meet nobody, who
   }
 });
 
-Deno.test("P2 no part of a set is ever seen: whoever looks sees all of it or none", async () => {
+Deno.test("P2 no part of a set is ever seen: a reader sees all of it or none", async () => {
   await using tenant = await newTenant();
   let over = false;
   const seen = new Set<number>();

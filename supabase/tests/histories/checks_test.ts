@@ -11,6 +11,7 @@ const KEY = "v layout";
 const S = 1e6;
 
 /** Two leases of one lock, one after the other, a guarded write under the first, and a place in line for the second. */
+// deno-lint-ignore holdfast/short-functions -- one history, from its begin to its end
 function right(): History {
   const call = (
     n: number,

@@ -327,8 +327,13 @@ const RULES: Record<string, Rule> = {
   },
   "browsers are sent the state rows, and nothing else": {
     find: `select tablename as offender from pg_publication_tables
-      where ${ours("schemaname", "tablename")} and tablename <> 'video_database_state'`,
+      where ${ours("schemaname", "tablename")} and tablename <> 'video_database_state'
+      union all
+      select pubname from pg_publication p where pubname = 'supabase_realtime' and not exists (
+        select from pg_publication_tables t where t.pubname = p.pubname and t.tablename = 'video_database_state'
+      )`,
     broken: [
+      "alter publication supabase_realtime drop table public.video_database_state",
       "create publication planted for table public.tenant_members",
       "create publication planted for table holdfast.place",
     ],
@@ -343,7 +348,7 @@ const RULES: Record<string, Rule> = {
         and a.attstattarget is distinct from 0`,
       broken: ["alter table public.video_database_state alter column tenant_id set statistics 100"],
     },
-  "P11 whatever may wait for another's transaction waits less than half a second": {
+  "P11 every function that may wait for another transaction waits less than half a second": {
     find: `select p.oid::regprocedure as offender from ${FUNCTIONS} p
       where prosecdef and proname in ('acquire_lock', 'renew_lock', 'release_lock', 'advance_server_version')
         and not exists (
@@ -446,7 +451,7 @@ const PRIVILEGES = `
   where object !~ '^(videos|tenant_members)'
   order by 1, 2, 3`;
 
-/** Makes changes in a transaction, repairs, and tells what the repair said and left; all is undone. */
+/** Makes changes in a transaction, repairs, and gives what the repair said and left; all is undone. */
 async function spoilAndRepair(statements: string) {
   const undo = new Error("undo");
   const seen: { lines: string[]; again: string[]; spoiled: unknown[]; after: unknown[] } = {
@@ -494,6 +499,15 @@ const SPOILED: Record<string, [statements: string, said: string[]]> = {
       "public had: EXECUTE on public.acquire_lock",
       "anon had: EXECUTE on holdfast.prune_lock_history",
     ],
+  ],
+  "a function that was made anew": [
+    `drop function holdfast.version();
+     create function holdfast.version() returns text language sql immutable set search_path = '' return '0.1.0'`,
+    ["public had: EXECUTE on holdfast.version"],
+  ],
+  "a table's right, whose end takes those of its columns along": [
+    "grant update on public.video_database_state to service_role",
+    ["service_role had: UPDATE on public.video_database_state"],
   ],
   "the inside of holdfast": [
     "grant usage, create on schema holdfast to anon",

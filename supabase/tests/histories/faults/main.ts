@@ -81,6 +81,8 @@ async function run(cleanUp: AsyncDisposableStack): Promise<number> {
   arena.clients.push(library.pid);
   const { runPiece, newFigures, report } = await import("./pieces.ts");
   const figures: Figures = newFigures(seed);
+  const git = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"] }).output();
+  figures.commit = new TextDecoder().decode(git.stdout).trim();
   const isThere = (fault: Fault) =>
     fault.needs === "pgbouncer"
       ? arena.bouncer !== undefined
@@ -125,8 +127,6 @@ async function run(cleanUp: AsyncDisposableStack): Promise<number> {
 
 /** Keeps the figures, and fills the page on correctness with them. */
 async function keep(figures: Figures, file: string) {
-  const git = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"] }).output();
-  figures.commit = new TextDecoder().decode(git.stdout).trim();
   const cpus = await Deno.readTextFile("/proc/cpuinfo").catch(() => "");
   const name = /model name\s*: (.*)/.exec(cpus)?.[1] ?? Deno.build.arch;
   const memory = Math.round(Deno.systemMemoryInfo().total / 2 ** 30);
