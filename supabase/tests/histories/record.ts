@@ -42,7 +42,7 @@ export interface World {
   /** Clients of the library, which run elsewhere: their calls, and what they believed. */
   library(
     recording: Recording,
-  ): Promise<{ calls: Omit<Call, "n">[]; beliefs: History["beliefs"]; clockError: number }>;
+  ): Promise<{ calls: Omit<Call, "n">[]; beliefs: History["beliefs"] }>;
 }
 
 /**
@@ -115,7 +115,7 @@ export async function record(options: RecordOptions): Promise<History> {
     undecided: [],
     members: { [tenant.id]: users.map(({ id }) => id), [other.id]: [users[1]!.id] },
     tenant: tenant.id,
-    clockError: await errorOf(clock) + (elsewhere?.clockError ?? 0),
+    clockError: await errorOf(clock),
   };
 }
 

@@ -82,10 +82,20 @@ export function worldOf(
         offset: recording.clock.now() - machine,
         hasTrouble: faults.some(({ name }) => name === "network"),
       });
-      return { ...report, clockError: 1500 };
+      return {
+        calls: report.calls.map((call) => ({
+          ...call,
+          called: call.called - PROCESS_CLOCK_ERROR,
+          returned: call.returned && call.returned + PROCESS_CLOCK_ERROR,
+        })),
+        beliefs: report.beliefs.map((one) => ({ ...one, until: one.until - PROCESS_CLOCK_ERROR })),
+      };
     },
   };
 }
+
+/** By how much the clocks of two processes may differ, in microseconds: each knows its origin to a millisecond. */
+const PROCESS_CLOCK_ERROR = 3_000;
 
 /** Sees which backends have gone, and ends prepared transactions that nobody ends. */
 async function watch(
