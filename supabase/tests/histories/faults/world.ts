@@ -71,26 +71,36 @@ export function worldOf(
       await finishPrepared(arena, random(seed), "-1h");
       await lookAtBackends(arena, recording);
     },
-    async library(recording) {
-      const machine = (performance.timeOrigin + performance.now()) * 1000;
-      const report = await library.work({
-        url: arena.url,
-        key: arena.secretKey,
-        video: recording.video,
-        until: recording.until,
-        seed,
-        offset: recording.clock.now() - machine,
-        hasTrouble: faults.some(({ name }) => name === "network"),
-      });
-      return {
-        calls: report.calls.map((call) => ({
-          ...call,
-          called: call.called - PROCESS_CLOCK_ERROR,
-          returned: call.returned && call.returned + PROCESS_CLOCK_ERROR,
-        })),
-        beliefs: report.beliefs.map((one) => ({ ...one, until: one.until - PROCESS_CLOCK_ERROR })),
-      };
-    },
+    library: (recording) =>
+      askLibrary(arena, library, recording, seed, faults.some(({ name }) => name === "network")),
+  };
+}
+
+/** Lets the clients of the library call, and takes down what they did. */
+async function askLibrary(
+  arena: Arena,
+  library: Library,
+  recording: Recording,
+  seed: number,
+  hasTrouble: boolean,
+) {
+  const machine = (performance.timeOrigin + performance.now()) * 1000;
+  const report = await library.work({
+    url: arena.url,
+    key: arena.secretKey,
+    video: recording.video,
+    until: recording.until,
+    seed,
+    offset: recording.clock.now() - machine,
+    hasTrouble,
+  });
+  return {
+    calls: report.calls.map((call) => ({
+      ...call,
+      called: call.called - PROCESS_CLOCK_ERROR,
+      returned: call.returned && call.returned + PROCESS_CLOCK_ERROR,
+    })),
+    beliefs: report.beliefs.map((one) => ({ ...one, until: one.until - PROCESS_CLOCK_ERROR })),
   };
 }
 
