@@ -53,7 +53,7 @@ function faultsTable({ faults }: Figures): string {
     return [`| \`${name}\` | ${says} | ${number(one.strikes)} | ${number(one.calls)} | ${lost} |`];
   });
   return [
-    "\n\n| flag | fault | times | calls beside it | acknowledged and lost |",
+    "\n\n| flag | fault | times | calls | lost |",
     "| --- | --- | ---: | ---: | ---: |",
     ...rows,
     "\n",
