@@ -1092,7 +1092,8 @@ begin
         update public.video_database_state s
         set has_line = s.has_line
         where s.video_id = p_video_id and s.database_name = v_name
-        returning s.xmax <> '0' into v_shared;
+        -- judged again: this may have waited, or a grant may have come since that look
+      returning s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared;
       end if;
       if v_shared and p_for_grant then
         perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;
@@ -2448,7 +2449,7 @@ begin
   for v_try in 0..6 loop
     perform from public.videos v where v.id = p_video_id for key share skip locked;
     if found then
-      select s.* into v_seen
+      perform
       from public.video_database_state s
       where s.video_id = p_video_id and s.database_name = p_database_name
       -- renewals and releases go beside it, grants do not
@@ -2468,6 +2469,11 @@ begin
     end if;
     perform pg_sleep(0.001 * (1 << v_try));
   end loop;
+  -- P3: read behind the lock, by a statement of its own. A statement that locks "for key share" gives the row as it was when the
+  -- statement began, although a grant may have been committed between that and the lock.
+  select s.* into v_seen
+  from public.video_database_state s
+  where s.video_id = p_video_id and s.database_name = p_database_name;
   if current_setting('transaction_isolation') <> 'read committed' then
     perform holdfast.refuse_old_snapshot(p_video_id, p_database_name);
   end if;

@@ -25,7 +25,7 @@ begin
   for v_try in 0..6 loop
     perform from public.videos v where v.id = p_video_id for key share skip locked;
     if found then
-      select s.* into v_seen
+      perform
       from public.video_database_state s
       where s.video_id = p_video_id and s.database_name = p_database_name
       -- renewals and releases go beside it, grants do not
@@ -45,6 +45,11 @@ begin
     end if;
     perform pg_sleep(0.001 * (1 << v_try));
   end loop;
+  -- P3: read behind the lock, by a statement of its own. A statement that locks "for key share" gives the row as it was when the
+  -- statement began, although a grant may have been committed between that and the lock.
+  select s.* into v_seen
+  from public.video_database_state s
+  where s.video_id = p_video_id and s.database_name = p_database_name;
   if current_setting('transaction_isolation') <> 'read committed' then
     perform holdfast.refuse_old_snapshot(p_video_id, p_database_name);
   end if;

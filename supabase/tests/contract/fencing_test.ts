@@ -1,7 +1,8 @@
 // P4 where it counts: in the transaction that writes. The guarded table is the one of the documentation, made by the SQL
 // that stands there.
-import { assertEquals, assertGreater, assertMatch } from "@std/assert";
+import { assert, assertEquals, assertGreater, assertMatch } from "@std/assert";
 import type { SupabaseClient } from "@supabase/supabase-js";
+import { changedFunctions } from "../support/changed_functions.ts";
 import { openSession, type Session, until } from "../support/race.ts";
 import {
   acquire,
@@ -689,6 +690,58 @@ Deno.test("only the owner of the database may guard and unguard", async () => {
       );
     }
   }
+});
+
+Deno.test("P4 a grant that is committed between an assert's look and its lock is seen by it", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  // the statement that locks the row has its snapshot, and comes to the lock a moment later
+  await using slow = await changedFunctions([[
+    "check_token",
+    "and s.database_name = p_database_name\n      -- renewals",
+    "and s.database_name = p_database_name and pg_sleep(0.4) is not null\n      -- renewals",
+  ]]);
+  await using writer = openSession({ role: "service_role" });
+  await writer.run`select 1`;
+  const asserted = writer.run.unsafe(
+    `select ${slow.name}.check_token($1, 'layout', $2, null)`,
+    [tenant.video, lock!.fencing_token],
+  ).then(() => null, ({ code }) => code);
+  await sleep(150);
+  await release(tenant.server, { ...layout(tenant), lock_id: lock!.lock_id });
+  assertEquals((await acquire(tenant.server, { ...layout(tenant), ...W2 })).acquired, true);
+  assertEquals(await asserted, "PT412");
+});
+
+Deno.test("P4 a take-over whose lease came between its look and its write lets no assert of that lease begin", async () => {
+  await using tenant = await newTenant();
+  const first = await acquire(tenant.server, { ...layout(tenant), ...W2 });
+  await release(tenant.server, { ...layout(tenant), lock_id: first.lock!.lock_id });
+  await using slow = await changedFunctions([
+    ["acquire_lock", "elsif v_seen.unlocked then", "elsif false then"],
+    [
+      "touch_rows",
+      "if v_shared is not true then",
+      "perform pg_sleep(0.4);\n    if v_shared is not true then",
+    ],
+  ]);
+  await using taker = openSession({ role: "service_role" });
+  await taker.run`begin`;
+  const taken = taker.run.unsafe<{ acquired: string }[]>(
+    `select ${slow.name}.acquire_lock($1, 'layout', 'worker-1', gen_random_uuid(), 60, true, 0, null) ->> 'acquired' as acquired`,
+    [tenant.video],
+  ).execute();
+  await sleep(150);
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  assertEquals((await taken)[0]!.acquired, "true", "it takes that lease over");
+  await using writer = openSession({ role: "service_role" });
+  const asserted = writer.run`
+    select public.assert_lock_held(${tenant.video}, 'layout', ${lock!.fencing_token})`
+    .then(() => "passed", ({ code }) => code as string);
+  const early = await Promise.race([asserted, sleep(250).then(() => "waits")]);
+  await taker.run`commit`;
+  assert(["waits", "PT503"].includes(early), early);
+  assert(["PT412", "PT503"].includes(await asserted));
 });
 
 for (const level of ["repeatable read", "serializable"]) {

@@ -74,8 +74,8 @@ class Connection {
 
   /** One transaction, as the Data API makes it. */
   async transaction(body: () => Promise<unknown>): Promise<unknown> {
-    await this.query("begin");
     try {
+      await this.query("begin");
       const result = await body();
       await this.query("commit");
       return result;
