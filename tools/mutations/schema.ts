@@ -312,6 +312,12 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
   ],
   "25_lock_rows": [
     [
+      "a take-over judges by its look whether a lease is live",
+      "returning s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared",
+      "returning s.xmax <> '0' into v_shared",
+      "contract/fencing",
+    ],
+    [
       "all wait for a busy row",
       "when pg_try_advisory_xact_lock(hashtext('holdfast.lock_rows'), hashtext(p_video_id::text || p_names[1])) then p_until",
       "when true then p_until",
