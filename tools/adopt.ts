@@ -231,7 +231,7 @@ async function restore({ lab, database, own }: Site): Promise<void> {
   const other = await lab.database();
   const text = await dump(database.url, ["--schema=public", "--schema=holdfast"]);
   const script = text.replace(
-    /^(CREATE SCHEMA public;|COMMENT ON SCHEMA public .*|\\(un)?restrict .*)$/gm,
+    /^(CREATE SCHEMA public;|COMMENT ON SCHEMA public .*|SET transaction_timeout .*|\\(un)?restrict .*)$/gm,
     "",
   );
   await other.admin(script);
