@@ -292,19 +292,12 @@ async function adopt(site: Site, next: string, tests: string[]): Promise<string[
   await restore(site);
   if (tests.length > 0) {
     said.push(await contract(site, tests));
-    if (site.own.forContract) await site.database.query(UNDO_FOR_CONTRACT);
+    if (site.own.afterContract) await site.database.query(site.own.afterContract);
   }
   await upgrade(site, next);
   await remove(site, before, next);
   return said;
 }
-
-/** Takes back what let the contract's tests write members. */
-const UNDO_FOR_CONTRACT = `
-  drop view public.tenant_members;
-  do $$ begin
-    if to_regclass('public.own_members') is not null then alter table public.own_members rename to tenant_members; end if;
-  end $$`;
 
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
