@@ -2,6 +2,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
+import { applyChanges } from "../apply_changes.ts";
 import { addBlocks, removeBlocks } from "../config_blocks.ts";
 import { nextVersion } from "../next_version.ts";
 import { packageFiles } from "../package_files.ts";
@@ -234,6 +235,25 @@ Deno.test("a file that cannot be written leaves all others as they were", async 
   const { code, err } = await project.run(["install", "--yes"]);
   assertEquals([code, project.all()], [1, before], err);
   assertStringIncludes(err, "Nothing was changed");
+});
+
+Deno.test("a file that cannot take its place has those before it put back", async () => {
+  await using project = await Project.make({
+    "changed": "old",
+    "gone": "old",
+    "folder/in it": "so that no file can take its place",
+  });
+  const before = project.all();
+  const error = await assertRejects(() =>
+    applyChanges(join(project.path, "supabase"), [
+      { path: "new/file", before: null, after: "new" },
+      { path: "changed", before: "old", after: "new" },
+      { path: "gone", before: "old", after: null },
+      { path: "folder", before: null, after: "new" },
+    ])
+  );
+  assert(error instanceof Error);
+  assertEquals(project.all(), before);
 });
 
 Deno.test("--members is in the migration as it was given, and comes too late afterwards", async () => {
