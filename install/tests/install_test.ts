@@ -1,5 +1,11 @@
 // What `npx holdfast install` and `remove` do to a project's files: all of it or nothing, and nothing that the user wrote.
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { applyChanges } from "../apply_changes.ts";
