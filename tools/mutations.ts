@@ -173,6 +173,14 @@ for (const mutation of MUTATIONS) {
   mutated(await Deno.readTextFile(join(PROJECT, mutation.file)), mutation);
 }
 
+const open = new Set<Workshop>();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  Deno.addSignalListener(signal, async () => {
+    for (const workshop of open) await workshop[Symbol.asyncDispose]().catch(() => {});
+    Deno.exit(130);
+  });
+}
+
 let noticed = 0;
 const survivors: string[] = [];
 const flaws: string[] = [];
@@ -181,6 +189,7 @@ groups.sort((a, b) => a.length - b.length);
 
 async function work(): Promise<void> {
   await using workshop = await Workshop.open();
+  open.add(workshop);
   for (let group = groups.pop(); group !== undefined; group = groups.pop()) {
     for (const mutation of group) {
       const begun = performance.now();

@@ -250,7 +250,7 @@ Deno.test("--members is in the migration as it was given, and comes too late aft
   assertStringIncludes(late.err, "--members comes too late");
 });
 
-Deno.test("a migration's version comes after the project's last one, whatever that is", () => {
+Deno.test("a migration's version comes after the project's last one, also after one that is no time", () => {
   const now = new Date("2026-11-25T10:20:30Z");
   const cases: [last: string | undefined, next: string][] = [
     [undefined, "20261125102030"],

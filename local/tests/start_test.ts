@@ -131,6 +131,23 @@ Deno.test("giving up while the database is made leaves nothing, and the next sta
   await (await startStack({ data: data.path })).stop();
 });
 
+Deno.test("giving up does not wait for a PostgreSQL that lets nobody in", async () => {
+  await using data = await temporaryFolder();
+  await (await startStack({ data: data.path })).stop();
+  // one that goes on recovering, as after a long crash
+  const folder = join(data.path, "postgres");
+  await Deno.writeTextFile(join(folder, "standby.signal"), "");
+  await Deno.writeTextFile(join(folder, "postgresql.auto.conf"), "hot_standby = off\n");
+  const interrupt = new AbortController();
+  const starting = startStack({ data: data.path, signal: interrupt.signal });
+  await delay(1_000);
+  const begun = performance.now();
+  interrupt.abort(new StackError("Interrupted."));
+  await assertRejects(() => starting, StackError, "Interrupted.");
+  assertLess(performance.now() - begun, 5_000);
+  assertEquals(await processesWith(data.path), []);
+});
+
 Deno.test("giving up does not wait for a migration", async () => {
   await giveUp({ "migrations/1_slow.sql": "select pg_sleep(60)" }, /applying 1_slow/);
 });
@@ -138,6 +155,7 @@ Deno.test("giving up does not wait for a migration", async () => {
 Deno.test("giving up does not wait for a function that never comes up", async () => {
   const never = "setInterval(() => {}, 1000); await new Promise(() => {});";
   await giveUp({ "functions/never/index.ts": never }, /starting Data API/);
+  await giveUp({ "functions/busy/index.ts": "for (;;);" }, /starting Data API/);
 });
 
 Deno.test("a function that loads for ever ends with the process that started it", async () => {

@@ -11,14 +11,14 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "statistics show members",
-      "alter table public.tenant_members\n  alter column tenant_id set statistics 0,\n",
+      "alter table public.tenant_members\n    alter column tenant_id set statistics 0,\n",
       "alter table public.tenant_members\n",
       "trust/catalog",
     ],
     [
       "a policy tries the videos of all tenants",
-      "using (tenant_id = any (array(\n    select m.tenant_id from public.tenant_members m where m.user_id = (select auth.uid())\n  )))",
-      "using (tenant_id in (\n    select m.tenant_id from public.tenant_members m where m.user_id = (select auth.uid())\n  ))",
+      "using (tenant_id = any (array(\n        select m.tenant_id from public.tenant_members m where m.user_id = (select auth.uid())\n      )))",
+      "using (tenant_id in (\n        select m.tenant_id from public.tenant_members m where m.user_id = (select auth.uid())\n      ))",
       "trust/other_tenants",
     ],
   ],
@@ -1727,8 +1727,8 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
   "91_realtime": [
     [
       "browsers are not sent the changes",
-      "  alter publication supabase_realtime add table public.video_database_state;\n",
-      "",
+      "'alter publication supabase_realtime add table public.video_database_state',",
+      "'select',",
       "trust/catalog",
     ],
   ],

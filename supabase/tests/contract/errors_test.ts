@@ -435,8 +435,10 @@ Deno.test("DATABASE_UNAVAILABLE: every way to say not now, with Retry-After", as
         [`JSON with ${status}`, () => Response.json({ message: "not now" }, { status })],
       ]),
     ),
-    "a gateway with a code of its own": () =>
-      Response.json({ code: "UPSTREAM_DOWN", message: "" }, { status: 503 }),
+    ...Object.fromEntries([502, 503, 504].map((status) => [
+      `a gateway with ${status} and a code of its own`,
+      () => Response.json({ code: "UPSTREAM_DOWN", message: "" }, { status }),
+    ])),
     "a proxy with a code of its own": () =>
       Response.json({ code: "PROJECT_PAUSED", message: "" }, { status: 540 }),
     ...Object.fromEntries(
