@@ -29,9 +29,9 @@ type Environment = Record<keyof typeof VARIABLES, string> & {
 
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
-const ON_THE_EMBEDDED = ["local/tests", "install"];
+const ON_THE_EMBEDDED = ["local/tests"];
 /** They wait more than they compute, so they run beside the others, on a stack of their own. */
-const BESIDE = ["client", "examples"];
+const BESIDE = ["client", "examples", "install"];
 
 async function main([...args]: string[]): Promise<number> {
   isolateEnvironment();
