@@ -62,6 +62,15 @@ Deno.test("PostgreSQL has one version: what npm brings, what may run its scripts
   }
 });
 
+Deno.test("a package has one version, in however many lines of deno.json", () => {
+  const versions: Record<string, Set<string>> = {};
+  for (const specifier of Object.values<string>(JSON.parse(read("deno.json")).imports)) {
+    const [, name, version] = /^npm:(@?[^@]+)@([^/]+)/.exec(specifier)!;
+    (versions[name!] ??= new Set()).add(version!);
+  }
+  assertEquals(Object.entries(versions).filter(([, all]) => all.size > 1), []);
+});
+
 Deno.test("deno task check looks at each function with its own import map", () => {
   const { check } = JSON.parse(read("deno.json")).tasks;
   const functions = files("supabase/functions").filter((path) => path.endsWith("/index.ts"));
