@@ -157,7 +157,7 @@ comment on column holdfast.planted_table.id is 'Some id.';
   [
     "22_place",
     "revoke all on table holdfast.place from public, anon, authenticated, service_role;",
-    "revoke all on table holdfast.place from public, anon, authenticated, service_role;\ngrant select on table holdfast.place to service_role;",
+    "revoke all on table holdfast.place from public, anon, authenticated, service_role;\ngrant select on table holdfast.place to service_role;\ncreate index planted_place_idx on holdfast.place (lock_id);",
   ],
   [
     "23_state_triggers",
