@@ -139,7 +139,8 @@ class Workshop implements AsyncDisposable {
     const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
     if (success) return / 0 passed/.test(text) ? { wrong: "there is no such test" } : {};
     const failed = text.match(/^ *(.+) \.\.\. (?:FAILED|cancelled)/m)?.[1];
-    return failed === undefined ? { wrong: text.trim().slice(-2000) } : { failed };
+    if (failed === undefined) return { wrong: text.trim().slice(-2000) };
+    return { failed: `${failed}: ${text.match(/^error: (.+)/m)?.[1]}` };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
