@@ -1022,6 +1022,13 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/lock_acquire",
       "a token that names no user",
     ],
+    [
+      "a release waits for its holder's open write",
+      "holdfast.lock_rows(p_video_id, v_names, false, v_until)",
+      "holdfast.lock_rows(p_video_id, v_names, true, v_until)",
+      "trust/bounded",
+      "P11 the next grant is busy",
+    ],
   ],
   "42_end_and_cancel": [
     [
@@ -1232,6 +1239,13 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "",
       "contract/lock_acquire",
       "a token that names no user",
+    ],
+    [
+      "a renewal waits for its holder's open write",
+      "holdfast.lock_rows(p_video_id, v_names, false, v_until)",
+      "holdfast.lock_rows(p_video_id, v_names, true, v_until)",
+      "trust/bounded",
+      "P11 the next grant is busy",
     ],
   ],
   "60_assert_lock_held": [
