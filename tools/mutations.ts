@@ -23,7 +23,7 @@ const PROJECT = join(import.meta.dirname!, "..");
 /** As many as the machine has cores for; the tests measure times. */
 const AT_ONCE = 2;
 /** A mutation may make a test wait for ever, which is noticed, too. For a file of tests, and for one test of it. */
-const TOO_LONG_MS = { file: 90_000, test: 20_000 };
+const TOO_LONG_MS = { file: 90_000, test: 45_000 };
 
 /** What became of one run: nothing, the name of the first test that failed, or what else was wrong. */
 interface Outcome {
