@@ -5,6 +5,7 @@ import { parse } from "@std/toml";
 import { join, relative } from "node:path";
 import shortFunctions from "../../tools/lint/short_functions.ts";
 import { generatedMigrations, releasedMigrations, schemaFiles } from "../../tools/migrations.ts";
+import { MUTATIONS } from "../../tools/mutations/list.ts";
 import { releaseNotes } from "../../tools/release_notes.ts";
 import { sqlStatements } from "../../tools/sql_statements.ts";
 
@@ -228,3 +229,11 @@ function exists(path: string): boolean {
     return false;
   }
 }
+
+Deno.test("every mutation finds the text that it changes, once, and the tests that have to notice", async () => {
+  for (const { what, file, from, test } of MUTATIONS) {
+    const text = await Deno.readTextFile(join(PROJECT, file));
+    assertEquals([what, text.split(from).length - 1], [what, 1]);
+    await Deno.stat(join(PROJECT, `${test}_test.ts`));
+  }
+});
