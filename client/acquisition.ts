@@ -242,7 +242,7 @@ export class Acquisition implements Turn {
   #grant(granted: GrantedAnswer, sentAt: Instant): Lease {
     const { changed, order } = this.#shared;
     // Such an answer leaves too little of the lease. Asked again, the service says how much there really is.
-    if (timeSince(sentAt) > this.ttlSeconds * 500) throw failure(0, "");
+    if (timeSince(sentAt) > this.ttlSeconds * 500) throw failure(0, "Late");
     for (const { lease } of order.about(this.ids)) lease?.lose("taken_over");
     this.lease = new Lease(this, granted, sentAt);
     this.#answered();

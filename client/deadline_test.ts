@@ -6,7 +6,7 @@ import type { Told } from "./support/deadline_worker.ts";
 
 const PROCESSES = 3;
 const VIDEOS = 30;
-const ROUNDS = runs(1, 60); // 90 or 5,400 leases
+const ROUNDS = runs(1, 40); // 90 or 3,600 leases
 
 /** Keeps the machine's processors busy. */
 function burn(): Disposable {

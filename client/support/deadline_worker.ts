@@ -32,7 +32,8 @@ const ticks: number[] = [];
 const ticker = setInterval(() => ticks.push(now()), 5);
 
 async function one(video_id: string): Promise<Told> {
-  const lease = await locks.acquire({ video_id, database_name: "layout" }, { ttlSeconds: 1 });
+  const options = { ttlSeconds: 2, waitSeconds: Infinity };
+  const lease = await locks.acquire({ video_id, database_name: "layout" }, options);
   const deadline = now() + lease.secondsLeft * 1000;
   const { signal } = lease;
   const abortedAt = await new Promise<number>((resolve) => {

@@ -114,7 +114,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
     ],
     [
       "a grant that came late is taken as it is",
-      'if (timeSince(sentAt) > this.ttlSeconds * 500) throw failure(0, "");',
+      'if (timeSince(sentAt) > this.ttlSeconds * 500) throw failure(0, "Late");',
       "",
       "schedules",
     ],
