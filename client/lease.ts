@@ -148,7 +148,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
     };
   }
 
-  /** @ignore Renews now instead of later: something has happened. */
+  /** Renews now instead of later: call it when something has been heard of this lock, and a loss is known at once. */
   wake(): void {
     this.#look();
     this.#alarm.ring();

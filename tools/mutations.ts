@@ -49,6 +49,13 @@ class Workshop implements AsyncDisposable {
       await cp(join(PROJECT, name), join(project, name), { recursive: true });
     }
     await Deno.symlink(join(PROJECT, "node_modules"), join(project, "node_modules"));
+    // the schemas as they are now, in two migrations, with all that was released since
+    const migrations = join(project, "supabase", "migrations");
+    await Deno.remove(migrations, { recursive: true });
+    await Deno.mkdir(migrations);
+    for (const [name, text] of await generatedMigrations(join(project, "supabase"))) {
+      await Deno.writeTextFile(join(migrations, name), text);
+    }
     const workshop = new Workshop(project);
     await workshop.#start();
     return workshop;
