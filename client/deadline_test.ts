@@ -5,8 +5,8 @@ import { newTenant } from "../supabase/tests/support/tenant.ts";
 import type { Report } from "./support/deadline_worker.ts";
 
 const PROCESSES = 3;
-const VIDEOS = 30;
-const ROUNDS = runs(1, 40); // 90 or 3,600 leases
+const VIDEOS = runs(20, 30);
+const ROUNDS = runs(1, 40); // 60 or 3,600 leases
 
 /** Keeps the machine's processors busy. */
 function burn(): Disposable {
@@ -46,6 +46,7 @@ Deno.test("under load and with stopped processes a lease is over here before it 
         args: [
           "run",
           "-A",
+          "--node-modules-dir=manual",
           `${import.meta.dirname}/support/deadline_worker.ts`,
           String(ROUNDS),
           table,
