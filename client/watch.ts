@@ -49,7 +49,8 @@ export function watchVideo(
     });
   look();
   return () => {
-    looks = NaN; // unlike any number: no look that is under way, or still set off by the channel, is followed by another
+    // unlike any number: a look that is under way, or that the channel still sets off, is followed by no other
+    looks = NaN;
     clearTimeout(timer);
     supabase.removeChannel(channel);
   };

@@ -686,7 +686,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
     ],
     [
       "who has stopped watching is told",
-      "    looks = NaN;",
+      "    looks = NaN;\n    clearTimeout(timer);",
       "    looks--;",
       "clock",
       "watch",
