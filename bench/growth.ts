@@ -52,24 +52,7 @@ export async function growth(
       points.push({ name: `pair, ${kind}`, x: count, value: pairs.cpu.figure });
       points.push({ name: `refusal, ${kind}`, x: count, value: refusals.cpu.figure });
       if (count !== size.sizes.at(-1)) continue;
-      const what = `÷ ${show(size.sizes[0])}`;
-      const id = kind.split(" ").at(-1);
-      const atMost = { atMost: 1.3 };
-      goals.push(
-        goal(
-          `${id}-pair`,
-          `server CPU of a pair, ${show(count)} ${kind} ${what}`,
-          pairs.cpu,
-          atMost,
-        ),
-        goal(`${id}-pair-wall`, `the same, as its caller sees it`, pairs.wall, atMost),
-        goal(
-          `${id}-refusal`,
-          `server CPU of a refusal, ${show(count)} ${kind} ${what}`,
-          refusals.cpu,
-          atMost,
-        ),
-      );
+      goals.push(...ofKind(kind, count, size.sizes[0]!, pairs, refusals));
     }
   }
   onProgress(`${show(size.expired)} leases that ended`);
@@ -105,6 +88,20 @@ export async function growth(
     leftOut: [],
   };
 }
+
+/** The goals for what grows, at its largest. */
+function ofKind(kind: string, count: number, from: number, pairs: Compared, refusals: Compared) {
+  const id = kind.split(" ").at(-1);
+  const what = `${show(count)} ${kind} ÷ ${show(from)}`;
+  const atMost = { atMost: 1.3 };
+  return [
+    goal(`${id}-pair`, `server CPU of a pair, ${what}`, pairs.cpu, atMost),
+    goal(`${id}-pair-wall`, `the same, as its caller sees it`, pairs.wall, atMost),
+    goal(`${id}-refusal`, `server CPU of a refusal, ${what}`, refusals.cpu, atMost),
+  ];
+}
+
+type Compared = Awaited<ReturnType<typeof compare>>;
 
 async function fill({ admin }: Database, procedure: string, count: number): Promise<void> {
   await admin.query("set work_mem = '512MB'");

@@ -27,31 +27,7 @@ const WIDE_KB = 750;
 export async function guard(lab: Lab, size: GuardSize): Promise<Section> {
   await using database = await lab.database("guarded");
   const video = await videoId(database, 1);
-  for (const table of [UNGUARDED, LIMIT, GUARDED]) {
-    await database.owner.query(`
-      create table ${table} (
-        video_id uuid not null references public.videos (id) on delete cascade,
-        n integer not null,
-        caption text not null,
-        body jsonb,
-        primary key (video_id, n)
-      );
-      grant select, insert, update, delete on ${table} to service_role`);
-    await database.admin.query(
-      `insert into ${table} (video_id, n, caption) select $1, n, 'a small row' from generate_series(1, ${size.rows}) n`,
-      [video],
-    );
-    await database.admin.query(
-      `insert into ${table}
-      select $1, -n, 'a wide row', (
-        select jsonb_build_object('n', n, 'text', string_agg(md5(random()::text), ''))
-        from generate_series(1, ${WIDE_KB} * 1000 / 32)
-      )
-      from generate_series(1, ${WIDE_ROWS}) n`,
-      [video],
-    );
-    await database.admin.query(`vacuum analyze ${table}`);
-  }
+  for (const table of [UNGUARDED, LIMIT, GUARDED]) await fill(database, table, video, size.rows);
   await database.owner.query(`select holdfast.guard('${GUARDED}', database => 'layout')`);
   await database.owner.query(EMPTY_TRIGGERS);
   const writers: (Session & { table: string })[] = [];
@@ -111,6 +87,38 @@ export async function guard(lab: Lab, size: GuardSize): Promise<Section> {
       false,
     ),
   ]);
+}
+
+/** Makes a table with so many small rows, and some wide ones. */
+async function fill(
+  database: Database,
+  table: string,
+  video: string,
+  rows: number,
+): Promise<void> {
+  await database.owner.query(`
+    create table ${table} (
+      video_id uuid not null references public.videos (id) on delete cascade,
+      n integer not null,
+      caption text not null,
+      body jsonb,
+      primary key (video_id, n)
+    );
+    grant select, insert, update, delete on ${table} to service_role`);
+  await database.admin.query(
+    `insert into ${table} (video_id, n, caption) select $1, n, 'a small row' from generate_series(1, ${rows}) n`,
+    [video],
+  );
+  await database.admin.query(
+    `insert into ${table}
+    select $1, -n, 'a wide row', (
+      select jsonb_build_object('n', n, 'text', string_agg(md5(random()::text), ''))
+      from generate_series(1, ${WIDE_KB} * 1000 / 32)
+    )
+    from generate_series(1, ${WIDE_ROWS}) n`,
+    [video],
+  );
+  await database.admin.query(`vacuum analyze ${table}`);
 }
 
 const EMPTY_TRIGGERS = `

@@ -1,4 +1,4 @@
-import { Alarm, backOff, settlesWithin } from "./alarm.ts";
+import { Alarm, backOff, type Instant, settlesWithin, takeTime, timeSince } from "./alarm.ts";
 import type { Calls } from "./calls.ts";
 import { abortError, failure, isTemporary, type LockError, notAcquired } from "./errors.ts";
 import { namesOf } from "./key.ts";
@@ -17,9 +17,6 @@ export interface Shared {
   changed(ids: readonly string[]): void;
 }
 
-/** How a lease ends here so that the service may have it still. */
-const TO_RELEASE: LostReason[] = ["released", "deadline", "idle", "forbidden"];
-
 /** At most so long between two tries, whatever the service advises: it cannot know of a release to come. */
 const LONGEST_PAUSE_MS = 5000;
 
@@ -28,24 +25,24 @@ const TRIES = 4;
 
 /** One try at a lock, from the request to the end of the lease. */
 export class Acquisition implements Turn {
-  readonly key: Key;
-  readonly ids: readonly string[];
-  readonly steals: boolean;
+  declare readonly key: Key;
+  declare readonly ids: readonly string[];
+  declare readonly steals: boolean;
   /** New for each acquisition, and in memory only: a duplicated tab must not share it. */
   lockId: string = crypto.randomUUID();
   /** Once it is granted. */
-  lease: Lease | undefined;
+  declare lease: Lease | undefined;
   isAsking = false;
   isEnding = false;
-  answered: Promise<void> | undefined;
-  readonly over: Promise<void>;
+  declare answered: Promise<void> | undefined;
+  declare readonly over: Promise<void>;
   /** What the service said last. */
-  refusal: RefusedForNow | undefined;
-  readonly calls: Calls;
-  readonly maxIdleSeconds: number;
+  declare refusal: RefusedForNow | undefined;
+  declare readonly calls: Calls;
+  declare readonly maxIdleSeconds: number;
   readonly #shared: Shared;
   readonly #options: LockOptions;
-  readonly ttlSeconds: number;
+  declare readonly ttlSeconds: number;
   readonly #abort = new AbortController();
   readonly #alarm = new Alarm();
   #answer!: () => void;
@@ -91,7 +88,7 @@ export class Acquisition implements Turn {
       .then(() => this.cancel(this.#failure ?? this.#inVain()));
     try {
       for (let before; (before = order.before(this)).length;) {
-        Promise.all(before).then(() => this.#alarm.ring());
+        before[0]!.then(() => this.#alarm.ring());
         await this.#pause(Infinity);
       }
       const lease = await this.#ask();
@@ -143,7 +140,8 @@ export class Acquisition implements Turn {
    * @returns As {@link end}.
    */
   endLease(reason: LostReason): Promise<void> {
-    this.#isOpen &&= TO_RELEASE.includes(reason);
+    // of a set that has lost one lock the others may be held still
+    this.#isOpen &&= reason !== "detached";
     return this.end();
   }
 
@@ -178,21 +176,22 @@ export class Acquisition implements Turn {
 
   /** Waits until then, or for a {@link wake} or a {@link cancel}. */
   async #pause(ms: number): Promise<void> {
-    await this.#alarm.sleep(Math.min(ms, LONGEST_PAUSE_MS));
+    await this.#alarm.sleep(ms);
     this.#abort.signal.throwIfAborted();
   }
 
   /** Asks until it is granted, refused for good, or given up. */
   async #ask(): Promise<Lease | null> {
-    const { force, ifAvailable } = this.#options;
-    const waits = !ifAvailable && !this.steals;
+    const { ifAvailable } = this.#options;
+    let { force } = this.#options;
+    let waits = !ifAvailable && !this.steals;
     this.isAsking = true;
     for (let tries = 1, failures = 0;; tries++) {
       const wasOpen = this.#isOpen;
       let pause: number;
       try {
         this.#isOpen = true;
-        const sentAt = performance.now();
+        const sentAt = takeTime();
         const answer = await this.calls.call("lock-acquire", this.#body(waits), this.#abort.signal);
         if (answer.acquired) return this.#grant(answer, sentAt);
         failures = 0;
@@ -204,15 +203,22 @@ export class Acquisition implements Turn {
           continue;
         }
         this.refusal = answer;
-        pause = answer.retry_after_ms;
+        pause = Math.min(answer.retry_after_ms, LONGEST_PAUSE_MS);
         if (!waits && (answer.reason !== "busy" || tries >= TRIES)) {
           if (ifAvailable) return null;
-          if (!force || tries >= TRIES) throw this.#inVain();
-          await this.calls.call("lock-release", { ...this.key, force });
+          if (!force) throw this.#inVain();
+          const request = { ...this.key, force };
+          await this.calls.persist("lock-release", request, () => !this.#abort.signal.aborted);
+          // once only: who is in line has the next turn, and is not to be thrown out as well
+          force = false;
+          waits = true;
           continue;
         }
       } catch (error) {
-        if (!isTemporary(error) || !waits && tries >= TRIES) throw error;
+        this.#abort.signal.throwIfAborted(); // by its very reason
+        // 404: there are no such functions
+        const isFinal = !isTemporary(error) || (error as LockError).status === 404;
+        if (isFinal || !waits && tries >= TRIES) throw error;
         this.#failure = error;
         pause = backOff(++failures, LONGEST_PAUSE_MS);
       }
@@ -233,14 +239,10 @@ export class Acquisition implements Turn {
     };
   }
 
-  #grant(granted: GrantedAnswer, sentAt: number): Lease {
+  #grant(granted: GrantedAnswer, sentAt: Instant): Lease {
     const { changed, order } = this.#shared;
-    // Never another's: an answer may be mixed up on its way. And one that took so long leaves too little of the lease;
-    // asked again, the service tells how much there really is.
-    const isLate = performance.now() - sentAt > this.ttlSeconds * 500;
-    if (isLate || locksOf(granted).some(({ lock_id }) => lock_id !== this.lockId)) {
-      throw failure(0, "");
-    }
+    // Such an answer leaves too little of the lease. Asked again, the service says how much there really is.
+    if (timeSince(sentAt) > this.ttlSeconds * 500) throw failure(0, "");
     for (const { lease } of order.about(this.ids)) lease?.lose("taken_over");
     this.lease = new Lease(this, granted, sentAt);
     this.#answered();

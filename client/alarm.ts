@@ -6,12 +6,13 @@ export class Alarm {
   /**
    * Sleeps. One sleep at a time.
    *
-   * @param ms How long, in milliseconds.
+   * @param ms How long, in milliseconds; 25 days or more are for ever.
    * @returns When the time is over, or {@link ring} is called.
    */
   sleep(ms: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = ms < Infinity ? setTimeout(resolve, ms) : undefined;
+      // a timer takes no more than 31 bits, and runs at once with more
+      const timer = ms < 2 ** 31 ? setTimeout(resolve, ms) : undefined;
       this.ring = () => resolve(clearTimeout(timer));
     });
   }
@@ -26,16 +27,35 @@ export class Alarm {
  */
 export async function settlesWithin(promise: Promise<unknown>, ms: number): Promise<boolean> {
   const alarm = new Alarm();
-  const sleep = alarm.sleep(ms);
   let settled = false;
   const settle = () => {
     settled = true;
     alarm.ring();
   };
   promise.then(settle, settle);
-  await sleep;
+  await alarm.sleep(ms);
   return settled;
 }
+
+/** One instant on two clocks, in milliseconds: `performance.now()`, which only ever grows, and `Date.now()`. */
+export type Instant = readonly [monotonic: number, wall: number];
+
+/**
+ * Takes the time.
+ *
+ * @returns Now.
+ */
+export const takeTime = (): Instant => [performance.now(), Date.now()];
+
+/**
+ * How long ago an instant was. Some monotonic clocks stand still while a machine sleeps, and a wall clock may be set: the
+ * larger of the two is on the safe side.
+ *
+ * @param instant In the past.
+ * @returns Milliseconds.
+ */
+export const timeSince = ([monotonic, wall]: Instant): number =>
+  Math.max(performance.now() - monotonic, Date.now() - wall);
 
 /**
  * How long to wait before the next try, with full jitter: many who failed together do not come back together.

@@ -27,9 +27,7 @@ export function readArguments<Name, Callback>(
  * @throws {TypeError} Where it cannot be converted.
  */
 export function readOptions(given: unknown): LockOptions {
-  if (typeof (given ?? {}) !== "object" && typeof given !== "function") {
-    throw new TypeError("The options are no object");
-  }
+  if (given != null && Object(given) !== given) throw new TypeError("The options are no object");
   // read once each, in alphabetical order, as Web IDL does
   const { ifAvailable, mode: word = "exclusive", signal, steal, ...others } =
     (given ?? {}) as LockOptions;
@@ -46,8 +44,11 @@ export function readOptions(given: unknown): LockOptions {
  *
  * @param options Options, converted.
  * @throws {DOMException} NotSupportedError where they do not; the signal's reason where it has aborted.
+ * @throws {TypeError} Where `ttlSeconds` is not a finite number.
  */
-export function judge({ ifAvailable, mode, signal, steal }: LockOptions): void {
+export function judge({ ifAvailable, mode, signal, steal, ttlSeconds = 1 }: LockOptions): void {
+  // JSON has no such number: the service would take its own default
+  if (!isFinite(ttlSeconds)) throw new TypeError("ttlSeconds is no number");
   if (steal && ifAvailable) throw notSupported("steal excludes ifAvailable");
   if (mode === "shared") throw notSupported("No shared locks here");
   if (signal && (steal || ifAvailable)) {

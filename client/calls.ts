@@ -18,16 +18,13 @@ interface Functions {
   "lock-release": [ReleaseRequest, ReleaseAnswer];
 }
 
-/** The field that says yes or no. */
-const OUTCOMES = {
-  "lock-acquire": "acquired",
-  "lock-renew": "renewed",
-  "lock-release": "released",
-} as const;
+/** The field that says yes or no: `acquired`, `renewed`, `released`. */
+const outcomeOf = (name: keyof Functions) => name.slice(5).replace(/e?$/, "ed");
 
 /** What `invoke` gives. */
 interface Result {
-  data?: unknown;
+  // deno-lint-ignore no-explicit-any
+  data?: any; // it came over the network
   error?: unknown;
 }
 
@@ -43,7 +40,7 @@ interface Inside {
 
 /** Calls the lock functions as `supabase.functions.invoke` does. */
 export class Calls {
-  readonly supabase: SupabaseClient;
+  declare readonly supabase: SupabaseClient;
   readonly #inside: Inside;
   #token: string | null = null;
   #refreshing: Promise<unknown> | undefined;
@@ -120,7 +117,8 @@ export class Calls {
     try {
       return await this.#try(name, body, signal);
     } catch (error) {
-      if ((error as LockError).code !== "NOT_AUTHENTICATED") throw error;
+      // or the signal's reason, which may be anything
+      if ((error as LockError | null)?.code !== "NOT_AUTHENTICATED") throw error;
       if (this.hasSession) {
         // one for all calls that found out at the same time
         this.#refreshing ??= this.supabase.auth.refreshSession()
@@ -146,7 +144,7 @@ export class Calls {
     const call = async () => {
       await this.#remember().catch(() => {});
       const options = { body, signal: abort.signal };
-      return await answerOf(name, await this.supabase.functions.invoke(name, options));
+      return await answerOf(name, body, await this.supabase.functions.invoke(name, options));
     };
     signal?.addEventListener("abort", stop);
     const answer = call();
@@ -191,11 +189,13 @@ export class Calls {
 /** The answer, or why there is none. */
 async function answerOf<F extends keyof Functions>(
   name: F,
+  { lock_id }: { lock_id?: string | null | undefined },
   { data, error }: Result,
 ): Promise<Functions[F][1]> {
-  if (!error && typeof (data as Record<string, unknown> | null)?.[OUTCOMES[name]] === "boolean") {
-    return data as Functions[F][1];
-  }
+  const isAnswer = !error && typeof data?.[outcomeOf(name)] === "boolean";
+  // never another's: answers may be mixed up on their way
+  const locks = isAnswer && lock_id ? [data.lock, data.locks].flat() : [];
+  if (isAnswer && locks.every((lock) => !lock || lock.lock_id === lock_id)) return data;
   const response = (error as { context?: Partial<Response> } | null)?.context;
   // the message of the error is always the same; the body, which can be read once, tells
   const body = await response?.json?.().catch(() => {}) as Partial<ErrorBody> | undefined;
@@ -205,8 +205,8 @@ async function answerOf<F extends keyof Functions>(
 /** Whose token it is: `sub` of its claims. It is shown, and never relied on. */
 function subject(token: string | null): string {
   try {
-    const [, claims = ""] = token!.split(".");
-    return JSON.parse(atob(claims.replaceAll("-", "+").replaceAll("_", "/"))).sub ?? "";
+    const claims = token!.split(".")[1]!.replaceAll("-", "+").replaceAll("_", "/");
+    return JSON.parse(atob(claims)).sub ?? "";
   } catch {
     return "";
   }

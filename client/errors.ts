@@ -60,7 +60,8 @@ export function failure(status: number, message: string, body: Partial<ErrorBody
  * @returns Whether the same request may succeed later.
  */
 export function isTemporary(error: unknown): boolean {
-  return /ANSWER|TIMEOUT|UNAVAILABLE|INTERNAL/.test((error as LockError).code);
+  // an error without a code came of an answer that makes no sense
+  return /ANSWER|TIMEOUT|UNAVAILABLE|INTERNAL|undefined/.test((error as LockError).code);
 }
 
 /** The reason of `lease.signal`, and the `cause` of the AbortError that a request with a lost lock rejects with. */

@@ -40,26 +40,16 @@ export function guardQuery<Query extends Guardable>(query: Query, lease: Guardin
   const inside = query as unknown as { then: Then; signal?: AbortSignal };
   const send = inside.then;
   inside.then = (fulfilled, rejected) => {
-    const abort = new AbortController();
-    const timer = setTimeout(
-      () => abort.abort(new DOMException("No answer", "TimeoutError")),
-      WRITE_TIMEOUT_MS,
-    );
     lease.touch();
-    const signals = [lease.signal, abort.signal];
+    const signals = [lease.signal, AbortSignal.timeout(WRITE_TIMEOUT_MS)];
     if (inside.signal) signals.push(inside.signal); // the caller's own
     query.abortSignal(AbortSignal.any(signals));
     const look = (outcome: Outcome) => {
-      clearTimeout(timer);
       if ((outcome?.error ?? outcome)?.code === "PT412") lease.wake();
     };
-    return send.call(query, (result) => {
-      look(result);
-      return result;
-    }, (reason) => {
-      look(reason);
-      throw reason;
-    }).then(fulfilled as (result: unknown) => unknown, rejected);
+    const sent = send.call(query);
+    sent.then(look as (result: unknown) => void, look);
+    return sent.then(fulfilled as (result: unknown) => unknown, rejected);
   };
   return query;
 }

@@ -1,4 +1,4 @@
-import { Alarm, backOff, settlesWithin } from "./alarm.ts";
+import { Alarm, backOff, type Instant, settlesWithin, takeTime } from "./alarm.ts";
 import type { Calls } from "./calls.ts";
 import { isTemporary, type LockError, LockLostError } from "./errors.ts";
 import { type Guardable, guardQuery } from "./guard.ts";
@@ -41,15 +41,15 @@ export function locksOf(answer: { lock: Lock } | { locks: Lock[] }): Lock[] {
  */
 export class Lease extends EventTarget implements AsyncDisposable {
   /** The database's name; those of a set, with commas between them. */
-  readonly name: string;
+  declare readonly name: string;
   readonly mode = "exclusive";
-  readonly key: Key;
+  declare readonly key: Key;
   /** Names this acquisition. */
-  readonly lockId: string;
+  declare readonly lockId: string;
   /** Goes with every write; {@link guard} does it. */
-  readonly fencingToken: number;
+  declare readonly fencingToken: number;
   /** What the service answered: times of the database's clock, and the versions in `state`. */
-  readonly granted: GrantedAnswer;
+  declare readonly granted: GrantedAnswer;
   /** Who waits for it, as of the last renewal. */
   waiting: Waiting = { length: 0, holders: [] };
   /** @ignore Whether the callback itself ended it, so that its request goes on. */
@@ -61,13 +61,13 @@ export class Lease extends EventTarget implements AsyncDisposable {
   #deadline = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #touchedAt: number;
-  /** On the wall clock, see {@link #slept}. */
+  /** When the last renewal that counts was sent, on the wall clock; see {@link #slept}. */
   #renewedAt = 0;
   #failures = 0;
   #ending: Promise<void> | undefined;
 
   /** @ignore Made by the client. */
-  constructor(parts: LeaseParts, granted: GrantedAnswer, sentAt: number) {
+  constructor(parts: LeaseParts, granted: GrantedAnswer, sentAt: Instant) {
     super();
     const locks = locksOf(granted);
     const [{ lock_id, fencing_token }] = locks as [Lock];
@@ -77,7 +77,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
     this.lockId = lock_id;
     this.fencingToken = fencing_token;
     this.granted = granted;
-    this.#touchedAt = sentAt;
+    this.#touchedAt = sentAt[0];
     this.#extend(sentAt, granted);
     this.#keep();
   }
@@ -187,7 +187,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
   }
 
   /** Takes note of a grant or a renewal. The deadline never moves backwards. */
-  #extend(sentAt: number, answer: GrantedAnswer | RenewAnswer & { renewed: true }): void {
+  #extend([sentAt, wall]: Instant, answer: GrantedAnswer | RenewAnswer & { renewed: true }): void {
     const ttl = this.#parts.ttlSeconds * 1000;
     // What was left when the database answered, by its own clock, counts from before it was asked. The margin is for clocks
     // that run unevenly and for timers that are late.
@@ -198,8 +198,9 @@ export class Lease extends EventTarget implements AsyncDisposable {
       ttl,
     );
     const deadline = sentAt + left - Math.min(1000, ttl / 20);
-    this.#deadline = Math.max(this.#deadline, deadline);
-    this.#renewedAt = Date.now();
+    if (deadline < this.#deadline) return; // never backwards
+    this.#deadline = deadline;
+    this.#renewedAt = wall;
     this.#arm();
   }
 
@@ -227,7 +228,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
 
   async #renew(): Promise<void> {
     const { calls, key, ttlSeconds, maxIdleSeconds } = this.#parts;
-    const sentAt = performance.now();
+    const sentAt = takeTime();
     const isIdle = () => performance.now() - this.#touchedAt > maxIdleSeconds * 1000;
     try {
       const answer = await calls.call("lock-renew", {
@@ -238,8 +239,6 @@ export class Lease extends EventTarget implements AsyncDisposable {
       });
       if (this.#ending) return;
       if (answer.renewed) {
-        // never another's: an answer may be mixed up on its way
-        if (!locksOf(answer).every((lock) => this.#isMine(lock))) return this.#fail();
         this.#extend(sentAt, answer);
         this.#succeed(answer.queue.length);
         if (isIdle() && answer.queue.length) this.lose("idle");
@@ -251,10 +250,6 @@ export class Lease extends EventTarget implements AsyncDisposable {
       if (mayPass) this.#fail();
       else this.lose("forbidden");
     }
-  }
-
-  #isMine(lock: Lock): boolean {
-    return lock.lock_id === this.lockId && lock.fencing_token === this.fencingToken;
   }
 
   #fail(): void {

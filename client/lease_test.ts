@@ -1,4 +1,11 @@
-import { assert, assertEquals, assertGreater, assertInstanceOf, assertRejects } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertGreater,
+  assertInstanceOf,
+  assertLess,
+  assertRejects,
+} from "@std/assert";
 import { openSession, until } from "../supabase/tests/support/race.ts";
 import { client, publishableKey, sql } from "../supabase/tests/support/stack.ts";
 import { newTenant, type Tenant } from "../supabase/tests/support/tenant.ts";
@@ -78,6 +85,19 @@ Deno.test("a set is acquired whole, and its locks are refused one by one", async
     }
   });
   assertEquals(await locks.query(key), { held: [], pending: [] });
+});
+
+Deno.test("a set that loses one of its locks to a steal gives the others back at once", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const key = { video_id: tenant.video, database_names: ["layout", "captions"] };
+  const set = lost(createLockClient(anna.client).request(key, { ttlSeconds: 2 }, forever));
+  await until(async () => await holder(tenant) !== null);
+  await using stolen = await createLockClient(anna.client).acquire(layout(tenant), { steal: true });
+  assertEquals((await set).reason, "taken_over");
+  await until(async () => (await tenant.state(tenant.video, "captions"))?.lock_id === null);
+  const [captions] = await tenant.history(tenant.video, "captions");
+  assertEquals([captions?.end_reason, await holder(tenant)], ["released", stolen.lockId]);
 });
 
 Deno.test("waitSeconds bounds the wait; the error names who is in the way, and whether that is you", async () => {
@@ -163,6 +183,28 @@ Deno.test("a member who is removed loses the lease as forbidden, and it does not
   await until(async () => await holder(tenant) === null);
 });
 
+Deno.test("force throws out the holder, and nobody who waits: those have their turn first", async () => {
+  await using tenant = await newTenant();
+  const [anna, ben] = [await tenant.join("anna"), await tenant.join("ben")];
+  const admin = await tenant.join("admin", "admin");
+  const held = lost(
+    createLockClient(anna.client).request(layout(tenant), { ttlSeconds: 2 }, forever),
+  );
+  await until(async () => await holder(tenant) !== null);
+  const order: string[] = [];
+  const waiting = createLockClient(ben.client).request(layout(tenant), async () => {
+    order.push("ben");
+    await pause(300);
+    order.push("ben ends");
+  });
+  await until(async () => (await tenant.state())?.has_line === true);
+  const steal = { steal: true, force: true };
+  await createLockClient(admin.client).request(layout(tenant), steal, () => order.push("admin"));
+  await waiting;
+  assertEquals((await held).reason, "force_released");
+  assertEquals(order, ["ben", "ben ends", "admin"]);
+});
+
 Deno.test("an idle holder gives way to who waits, and only then", async () => {
   await using tenant = await newTenant();
   const [anna, ben] = [await tenant.join("anna"), await tenant.join("ben")];
@@ -186,6 +228,7 @@ Deno.test("an idle holder gives way to who waits, and only then", async () => {
   assertEquals((await end).reason, "idle");
   assertEquals(events[0], `1: ${ben.id}`);
   const [ended] = await tenant.history();
+  assertEquals(ended!.end_reason, "released");
   assertGreater(ended!.ended_at.getTime() - before.getTime(), 1200, "not while it was touched");
 });
 
@@ -307,15 +350,18 @@ Deno.test("guard: a write of a live lease passes, one of a lost lease is refused
   const anna = await tenant.join("anna");
   const row = { video_id: tenant.video, line: "one" };
   const locks = createLockClient(anna.client);
+  let refusedAt = Infinity;
   const request = locks.request(layout(tenant), async (lease) => {
     const good = await lease.guard(anna.client.from(table.name).insert(row)).select();
     assertEquals([good.error, good.data], [null, [row]]);
     await tenant.backdate(61); // as after a long sleep, of which the client knows nothing
     const late = await lease.guard(anna.client.from(table.name).insert(row));
     assertEquals(late.error?.code, "PT412");
+    refusedAt = performance.now();
     await forever();
   });
-  assertEquals((await lost(request)).reason, "expired", "at once, and not at the next renewal");
+  assertEquals((await lost(request)).reason, "expired");
+  assertLess(performance.now() - refusedAt, 5000, "at once, and not at the next renewal");
 });
 
 Deno.test("guard: a write is given up as soon as the lease is lost, also while the database hangs", async () => {

@@ -16,10 +16,10 @@ const page = () => (globalThis as { document?: EventTarget & { hidden: boolean }
 /**
  * Whether timers may be slowed down to one a minute.
  *
- * @returns True in a page that nobody sees.
+ * @returns True in a page that nobody sees; `undefined` where there is no page.
  */
-export function isHidden(): boolean {
-  return !!page()?.hidden;
+export function isHidden(): boolean | undefined {
+  return page()?.hidden;
 }
 
 /**
@@ -45,7 +45,12 @@ export function listen(
   document?.addEventListener("visibilitychange", () => document.hidden || wake(), { signal });
 
   // only in a page: elsewhere an open channel would keep the process alive
-  const channel = document && new BroadcastChannel(`holdfast ${calls.url}`);
+  let channel: BroadcastChannel | undefined;
+  try {
+    channel = document && new BroadcastChannel(`holdfast ${calls.url}`);
+  } catch {
+    // refused where the user blocks a site's data
+  }
   channel?.addEventListener("message", (event) => hear((event as MessageEvent).data));
 
   const session = calls.hasSession

@@ -49,7 +49,7 @@ export function watchVideo(
     });
   look();
   return () => {
-    looks++;
+    looks = NaN; // unlike any number: no look that is under way, or still set off by the channel, is followed by another
     clearTimeout(timer);
     supabase.removeChannel(channel);
   };

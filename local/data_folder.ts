@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { StackError } from "./stack_error.ts";
 
-/** What a running stack tells the other commands about itself. */
+/** What the other commands know of a running stack. */
 export interface StackState {
   pid: number;
   url: string;
@@ -11,13 +11,8 @@ export interface StackState {
   dbUrl: string;
 }
 
-/** A stack runs on this data folder already. */
-export class AlreadyRunning extends StackError {
-  override name = "AlreadyRunning";
-}
-
 /**
- * The folder that one stack keeps its data in. Whoever runs on it holds a lock of the operating system on a file
+ * The folder that one stack keeps its data in. The stack holds a lock of the operating system on a file
  * in it, and such a lock ends with its process however that ends: a folder that a killed stack left behind is free.
  */
 export class DataFolder {
@@ -31,8 +26,7 @@ export class DataFolder {
    * Takes a data folder, creating it when needed.
    *
    * @param path The folder.
-   * @throws {AlreadyRunning} When a stack runs on it.
-   * @throws {StackError} When it cannot be made or belongs to someone else.
+   * @throws {StackError} When a stack runs on it, or it cannot be made or belongs to someone else.
    */
   static async take(path: string): Promise<DataFolder> {
     const file = await DataFolder.#open(path);
@@ -46,7 +40,7 @@ export class DataFolder {
     }
     file.close();
     const state = await DataFolder.state(path);
-    throw new AlreadyRunning(
+    throw new StackError(
       `A stack runs on ${path} already${state ? ` (${state.url}, process ${state.pid})` : ""}. ` +
         "End it with the stop command, or give this one another folder with --data.",
     );
@@ -102,7 +96,7 @@ export class DataFolder {
     }
   }
 
-  /** Tells the other commands that the stack answers now. */
+  /** Lets the other commands know that the stack answers now. */
   async publish(state: StackState): Promise<void> {
     await Deno.writeTextFile(join(this.path, STATE), JSON.stringify(state, null, 2) + "\n", {
       mode: 0o600,

@@ -1,12 +1,12 @@
 import { createWriteStream, type WriteStream } from "node:fs";
 import { join } from "node:path";
 import { authSchema, startAuthApi } from "./auth/auth_api.ts";
-import { readConfig } from "./config.ts";
+import { type Config, readConfig } from "./config.ts";
 import { DataFolder } from "./data_folder.ts";
 import { isolateEnvironment } from "./environment.ts";
 import { runEdgeFunctions } from "./functions/edge_functions.ts";
 import { startGateway } from "./gateway.ts";
-import { readKeys } from "./keys.ts";
+import { type Keys, readKeys } from "./keys.ts";
 import { migrate } from "./postgres/migrate.ts";
 import { startPostgres } from "./postgres/postgres.ts";
 import { prepareDatabase } from "./postgres/prepare_database.ts";
@@ -43,9 +43,6 @@ export interface Stack {
   url: string;
   publishableKey: string;
   secretKey: string;
-  /** The legacy forms of the two keys. */
-  anonKey: string;
-  serviceRoleKey: string;
   /** The database, as the role `postgres`. */
   dbUrl: string;
   /** Ends everything that the stack started. Idempotent. */
@@ -73,12 +70,7 @@ export interface Stack {
 export async function startStack(options: StackOptions = {}): Promise<Stack> {
   isolateEnvironment();
   const progress = options.onProgress ?? (() => {});
-  const { promise: givenUp, reject: giveUp } = Promise.withResolvers<never>();
-  givenUp.catch(() => {});
-  options.signal?.addEventListener("abort", () => giveUp(options.signal!.reason));
-  options.signal?.throwIfAborted();
-  /** Whatever a step waits for, giving up ends the wait; what it began ends with what was started before it. */
-  const step = <T>(work: Promise<T>): Promise<T> => Promise.race([work, givenUp]);
+  const step = giveUpWith(options.signal);
   const supabase = join(options.project ?? join(import.meta.dirname!, ".."), "supabase");
   if (options.fresh && options.dbUrl) {
     throw new StackError(
@@ -86,7 +78,6 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
     );
   }
   const config = await readConfig(supabase);
-  const portOf = (asked: number | "config" = 0, own: number) => asked === "config" ? own : asked;
   await using started = new AsyncDisposableStack();
 
   const data = options.data ?? await Deno.makeTempDir({ prefix: "holdfast-" });
@@ -94,73 +85,32 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   const folder = await DataFolder.take(data);
   started.defer(() => folder.release());
   if (options.fresh) await folder.clear();
-  const logs = folder.file("logs");
-  await Deno.mkdir(logs, { recursive: true, mode: 0o700 });
+  await Deno.mkdir(folder.file("logs"), { recursive: true, mode: 0o700 });
   const keys = await readKeys(folder.file("keys.json"));
   const gateway = startGateway(portOf(options.port, config.api.port), keys);
   started.defer(() => gateway.close());
 
-  let dbUrl = options.dbUrl;
-  let adminUrl = options.dbUrl;
-  if (dbUrl === undefined) {
-    progress("starting PostgreSQL");
-    const postgres = await startPostgres({
-      directory: folder.file("postgres"),
-      port: portOf(options.dbPort, config.db.port),
-      majorVersion: config.db.major_version,
-      adminPassword: keys.adminPassword,
-      logFile: join(logs, "postgres.log"),
-      ...(options.signal ? { signal: options.signal } : {}),
-      onCrash: progress,
-    });
-    started.defer(() => postgres.stop());
-    adminUrl = postgres.adminUrl;
-    dbUrl = `postgresql://postgres:postgres@127.0.0.1:${postgres.port}/postgres`;
-  }
-
-  // A stream for each function: a write that waits for the disk would hold up the gateway, which is in this process.
-  const logStreams = new Map<string, WriteStream>();
-  started.defer(async () => {
-    for (const stream of logStreams.values()) {
-      await new Promise<void>((resolve) => stream.end(resolve));
-    }
-  });
+  const { dbUrl, adminUrl } = options.dbUrl === undefined
+    ? await startDatabase(started, folder, keys, config, options)
+    : { dbUrl: options.dbUrl, adminUrl: options.dbUrl };
   const functions = runEdgeFunctions({
     folder: join(supabase, "functions"),
     config: config.functions,
     watch: options.watch ?? false,
-    env: {
-      SUPABASE_URL: gateway.url,
-      SUPABASE_DB_URL: dbUrl,
-      SUPABASE_ANON_KEY: keys.anonKey,
-      SUPABASE_SERVICE_ROLE_KEY: keys.serviceRoleKey,
-      SUPABASE_PUBLISHABLE_KEYS: JSON.stringify({ default: keys.publishableKey }),
-      SUPABASE_SECRET_KEYS: JSON.stringify({ default: keys.secretKey }),
-      SUPABASE_JWKS: JSON.stringify({ keys: [] }), // tokens are signed with a shared secret, which is no one's to know
-    },
-    onLog(name, line) {
-      let stream = logStreams.get(name);
-      if (!stream) {
-        stream = createWriteStream(join(logs, `${name}.log`), { flags: "a" });
-        logStreams.set(name, stream);
-      }
-      stream.write(line + "\n");
-      options.onFunctionLog?.(name, line);
-    },
+    env: functionEnvironment(gateway.url, dbUrl, keys),
+    onLog: functionLog(started, folder.file("logs"), options.onFunctionLog),
   });
   started.defer(() => functions.stop());
 
   progress("setting up the database");
-  await step(prepareDatabase(adminUrl!, {
-    password: as(dbUrl).password,
-    authSchema: await authSchema(),
-  }));
+  const { password } = new URL(dbUrl);
+  await step(prepareDatabase(adminUrl, { password, authSchema: await authSchema() }));
   await step(migrate(dbUrl, supabase, { ...config.db, onProgress: progress }));
 
   progress("starting Data API, Auth and functions");
   const rest = await step(startDataApi({
     authenticatorUrl: as(dbUrl, "authenticator").href,
-    adminUrl: adminUrl!,
+    adminUrl,
     jwtSecret: keys.jwtSecret,
     ...config.api,
   }));
@@ -173,29 +123,99 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   started.defer(() => auth.close());
   await step(functions.ready);
   gateway.open({
-    rest: rest.fetch,
+    rest: (request) => rest.fetch(request),
     auth: auth.fetch,
     functionOrigin: functions.origin,
     verifies: (name) => config.functions[name]?.verify_jwt ?? false,
   });
 
-  const { publishableKey, secretKey, anonKey, serviceRoleKey } = keys;
-  await folder.publish({ pid: Deno.pid, url: gateway.url, publishableKey, secretKey, dbUrl });
+  const { publishableKey, secretKey } = keys;
+  const { url } = gateway;
+  await folder.publish({ pid: Deno.pid, url, publishableKey, secretKey, dbUrl });
   const all = started.move();
+  const stop = () => all.disposeAsync();
+  return { url, publishableKey, secretKey, dbUrl, stop };
+}
+
+/** Whatever a step waits for, giving up ends the wait; what it began ends with what was started before it. */
+function giveUpWith(signal?: AbortSignal): <T>(work: Promise<T>) => Promise<T> {
+  signal?.throwIfAborted();
+  const { promise: givenUp, reject } = Promise.withResolvers<never>();
+  givenUp.catch(() => {});
+  signal?.addEventListener("abort", () => reject(signal.reason));
+  return (work) => Promise.race([work, givenUp]);
+}
+
+/** What the platform gives to a function. */
+function functionEnvironment(url: string, dbUrl: string, keys: Keys): Record<string, string> {
   return {
-    url: gateway.url,
-    publishableKey,
-    secretKey,
-    anonKey,
-    serviceRoleKey,
-    dbUrl,
-    stop: () => all.disposeAsync(),
+    SUPABASE_URL: url,
+    SUPABASE_DB_URL: dbUrl,
+    SUPABASE_ANON_KEY: keys.anonKey,
+    SUPABASE_SERVICE_ROLE_KEY: keys.serviceRoleKey,
+    SUPABASE_PUBLISHABLE_KEYS: JSON.stringify({ default: keys.publishableKey }),
+    SUPABASE_SECRET_KEYS: JSON.stringify({ default: keys.secretKey }),
+    SUPABASE_JWKS: JSON.stringify({ keys: [] }), // tokens are signed with a shared secret, which is no one's to know
+  };
+}
+
+/** The port that an option asks for, where config.toml has its own. */
+function portOf(asked: number | "config" = 0, own: number): number {
+  return asked === "config" ? own : asked;
+}
+
+/** The embedded PostgreSQL, and the names of its database for `postgres` and for its superuser. */
+async function startDatabase(
+  started: AsyncDisposableStack,
+  folder: DataFolder,
+  keys: Keys,
+  config: Config,
+  { dbPort, signal, onProgress = () => {} }: StackOptions,
+): Promise<{ dbUrl: string; adminUrl: string }> {
+  onProgress("starting PostgreSQL");
+  const postgres = await startPostgres({
+    directory: folder.file("postgres"),
+    port: portOf(dbPort, config.db.port),
+    majorVersion: config.db.major_version,
+    adminPassword: keys.adminPassword,
+    logFile: join(folder.file("logs"), "postgres.log"),
+    ...(signal ? { signal } : {}),
+    onCrash: onProgress,
+  });
+  started.defer(() => postgres.stop());
+  return {
+    adminUrl: postgres.adminUrl,
+    dbUrl: `postgresql://postgres:postgres@127.0.0.1:${postgres.port}/postgres`,
+  };
+}
+
+/** Takes what the functions print, each to a file of its own. */
+function functionLog(
+  started: AsyncDisposableStack,
+  logs: string,
+  also: StackOptions["onFunctionLog"],
+): (name: string, line: string) => void {
+  // A stream for each function: a write that waits for the disk would hold up the gateway, which is in this process.
+  const streams = new Map<string, WriteStream>();
+  started.defer(async () => {
+    for (const stream of streams.values()) {
+      await new Promise<void>((resolve) => stream.end(resolve));
+    }
+  });
+  return (name, line) => {
+    let stream = streams.get(name);
+    if (!stream) {
+      stream = createWriteStream(join(logs, `${name}.log`), { flags: "a" });
+      streams.set(name, stream);
+    }
+    stream.write(line + "\n");
+    also?.(name, line);
   };
 }
 
 /** A database URL, for another role with the same password. */
-function as(dbUrl: string, role?: string): URL {
+function as(dbUrl: string, role: string): URL {
   const url = new URL(dbUrl);
-  if (role) url.username = role;
+  url.username = role;
   return url;
 }

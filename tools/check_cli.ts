@@ -9,14 +9,10 @@
 import { cp } from "node:fs/promises";
 import { dirname, join, relative } from "node:path";
 import { parseArgs } from "node:util";
-// @ts-types="@types/pg"
-import pg from "pg";
-import { authSchema } from "../local/auth/auth_api.ts";
 import { startFakeManagementApi, type Upload } from "./fake_management_api.ts";
 import { migrate } from "../local/postgres/migrate.ts";
-import { startPostgres } from "../local/postgres/postgres.ts";
-import { prepareDatabase } from "../local/postgres/prepare_database.ts";
 import { StackError } from "../local/stack_error.ts";
+import { query, startScratchServer } from "./scratch_server.ts";
 import { CLI } from "./supabase_cli.ts";
 
 /** The exit code when nothing could be checked: `EX_TEMPFAIL` of sysexits.h. */
@@ -242,30 +238,17 @@ async function openLab(cliPath: string): Promise<Lab & AsyncDisposable> {
     filter: (path) => !/[/\\]\.(temp|branches)$/.test(path),
   });
 
-  const password = crypto.randomUUID();
-  const server = await startPostgres({
-    directory: join(folder, "postgres"),
-    port: 0,
-    adminPassword: password,
-    logFile: join(folder, "postgres.log"),
-  });
-  opening.defer(() => server.stop());
-  await query(server.adminUrl, "create database other");
-  const auth = await authSchema();
-  for (const name of ["postgres", "other"]) {
-    await prepareDatabase(server.adminUrl.replace(/postgres$/, name), {
-      password,
-      authSchema: auth,
-    });
-  }
-  const url = (name: string) =>
-    `postgresql://postgres:${password}@127.0.0.1:${server.port}/${name}?sslmode=disable`;
-
+  const server = opening.use(await startScratchServer());
+  const url = (database: string) => {
+    const url = new URL(database);
+    url.searchParams.set("sslmode", "disable");
+    return url.href;
+  };
   const done = opening.move();
   return {
     project,
-    database: url("postgres"),
-    otherDatabase: url("other"),
+    database: url(await server.database()),
+    otherDatabase: url(await server.database()),
     cli: (args, env) =>
       execute(cliPath, ["--workdir", project, ...args], { ...cliEnvironment(folder), ...env }),
     [Symbol.asyncDispose]: () => done.disposeAsync(),
@@ -430,16 +413,6 @@ async function records(database: string, table: string): Promise<string> {
      from supabase_migrations.${table} t order by 1`,
   );
   return rows.map(({ record }) => record).join("\n");
-}
-
-async function query(url: string, sql: string): Promise<{ record?: string }[]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows;
-  } finally {
-    await client.end();
-  }
 }
 
 async function append(file: string, text: string): Promise<void> {

@@ -1,78 +1,155 @@
 /**
- * Breaks Holdfast on purpose, one way at a time, and sees the tests fail: a lock test that passes against a broken lock is
- * worthless. Each mutation (tools/mutation_list.ts) is made in a copy of the project, on a stack of its own; before them,
- * each file of tests has to pass on a copy without any.
+ * Breaks Holdfast on purpose, one way at a time, and sees the tests fail: a test that passes against a broken lock is
+ * worthless. Each mutation (tools/mutations/) is made in a copy of the project, whose stack stays up and gets the
+ * database anew. After the mutations of a file of tests come its healthy runs: what a broken one left behind would show.
  *
- *     deno task test:mutations [part of what is broken, of its file, or of its tests' file]…
+ *     deno task test:mutations [part of what is broken, of its file, or of its tests]…
+ *
+ * The last line is `N of N noticed`.
  *
  * @module
  */
 import { cp } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import postgres from "postgres";
+import { readKeys } from "../local/keys.ts";
+import { migrate } from "../local/postgres/migrate.ts";
 import { type Stack, startStack } from "../local/stack.ts";
 import { generatedMigrations } from "./migrations.ts";
-import { type Mutation, MUTATIONS } from "./mutation_list.ts";
+import { MUTATIONS } from "./mutations/list.ts";
+import type { Mutation } from "./mutations/mutation.ts";
 
 const PROJECT = join(import.meta.dirname!, "..");
 /** As many as the machine has cores for; the tests measure times. */
 const AT_ONCE = 2;
-/** A mutation may make a test wait for ever, which is noticed, too. */
-const TOO_LONG_MS = 120_000;
+/** A mutation may make a test wait for ever, which is noticed, too. For a file of tests, and for one test of it. */
+const TOO_LONG_MS = { file: 90_000, test: 20_000 };
 
-/** What the tests said of a project: the name of the first that failed, or nothing. */
-async function firstFailure(project: string, stack: Stack, test: string) {
-  const tests = new Deno.Command(Deno.execPath(), {
-    args: [
-      ...["test", "-A", "--no-check", "--fail-fast", "--config", join(PROJECT, "deno.json")],
-      join(project, "supabase", "tests", `${test}_test.ts`),
-    ],
-    env: {
-      NO_COLOR: "1",
-      SUPABASE_URL: stack.url,
-      SUPABASE_PUBLISHABLE_KEY: stack.publishableKey,
-      SUPABASE_SECRET_KEY: stack.secretKey,
-      SUPABASE_DB_URL: stack.dbUrl,
-    },
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-  let late = false;
-  const timer = setTimeout(() => {
-    late = true;
-    tests.kill("SIGKILL");
-  }, TOO_LONG_MS);
-  const { success, stdout, stderr } = await tests.output();
-  clearTimeout(timer);
-  if (success) return undefined;
-  if (late) return "no end";
-  const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
-  return text.match(/^(.+) \.\.\. FAILED/m)?.[1] ?? text.trim().slice(-2000);
+/** What became of one run: nothing, the name of the first test that failed, or what else was wrong. */
+interface Outcome {
+  failed?: string;
+  wrong?: string;
 }
 
-/** Runs a file of tests on a copy of the project that is broken in one way, or in none. */
-async function run(mutation: Mutation | undefined, test: string): Promise<string | undefined> {
-  const project = await Deno.makeTempDir({ prefix: "holdfast-mutation-" });
-  try {
-    for (const folder of ["supabase", "docs"]) {
-      await cp(join(PROJECT, folder), join(project, folder), { recursive: true });
+/** A copy of the project, and a stack that runs on it. */
+class Workshop implements AsyncDisposable {
+  readonly #project: string;
+  #stack!: Stack;
+  #env!: Record<string, string>;
+
+  private constructor(project: string) {
+    this.#project = project;
+  }
+
+  static async open(): Promise<Workshop> {
+    const project = await Deno.makeTempDir({ prefix: "holdfast-mutations-" });
+    const left = [".git", ".holdfast", "node_modules"];
+    for await (const { name } of Deno.readDir(PROJECT)) {
+      if (left.includes(name) || name.startsWith(".snippets-")) continue;
+      await cp(join(PROJECT, name), join(project, name), { recursive: true });
     }
-    if (mutation) {
-      const file = join(project, "supabase", mutation.file);
-      await Deno.writeTextFile(file, mutated(await Deno.readTextFile(file), mutation));
-    }
-    for (const [name, text] of await generatedMigrations(join(project, "supabase"))) {
-      await Deno.writeTextFile(join(project, "supabase", "migrations", name), text);
-    }
-    const stack = await startStack({ project });
+    await Deno.symlink(join(PROJECT, "node_modules"), join(project, "node_modules"));
+    const workshop = new Workshop(project);
+    await workshop.#start();
+    return workshop;
+  }
+
+  async #start(): Promise<void> {
+    const data = join(this.#project, ".holdfast");
+    this.#stack = await startStack({ project: this.#project, data, fresh: true });
+    this.#env = {
+      NO_COLOR: "1",
+      SUPABASE_URL: this.#stack.url,
+      SUPABASE_PUBLISHABLE_KEY: this.#stack.publishableKey,
+      SUPABASE_SECRET_KEY: this.#stack.secretKey,
+      SUPABASE_DB_URL: this.#stack.dbUrl,
+      SUPABASE_JWT_SECRET: (await readKeys(join(data, "keys.json"))).jwtSecret,
+    };
+  }
+
+  /** Makes a mutation, runs the tests that have to notice, and mends what was broken. */
+  async run(mutation: Mutation): Promise<Outcome> {
+    const file = join(this.#project, mutation.file);
+    const healthy = await Deno.readTextFile(file);
+    await Deno.writeTextFile(file, mutated(healthy, mutation));
     try {
-      return await firstFailure(project, stack, test);
+      await this.#renew(mutation.file);
+      return await this.test(mutation.test, mutation.only);
+    } catch (error) {
+      return { wrong: String(error) };
     } finally {
-      await stack.stop();
+      await Deno.writeTextFile(file, healthy);
+      await this.#renew(mutation.file).catch(() => this.#restart());
     }
-  } finally {
-    await Deno.remove(project, { recursive: true });
+  }
+
+  async #restart(): Promise<void> {
+    await this.#stack.stop();
+    await this.#start();
+  }
+
+  /** Has the stack run what the project's files say, after this one has changed. */
+  async #renew(file: string): Promise<void> {
+    if (file.startsWith("supabase/functions/")) await this.#restart();
+    else if (file.startsWith("supabase/schemas/")) {
+      const supabase = join(this.#project, "supabase");
+      // the schemas as they are now, whatever was released since the first migrations
+      await Deno.remove(join(supabase, "migrations"), { recursive: true });
+      await Deno.mkdir(join(supabase, "migrations"));
+      for (const [name, text] of await generatedMigrations(supabase)) {
+        await Deno.writeTextFile(join(supabase, "migrations", name), text);
+      }
+      const sql = postgres(this.#stack.dbUrl, { max: 1, onnotice() {} });
+      try {
+        await sql.unsafe(ANEW);
+      } finally {
+        await sql.end();
+      }
+      await migrate(this.#stack.dbUrl, supabase);
+    }
+  }
+
+  /** Runs a file of tests, or those of its tests whose names have this in them, until the first one fails. */
+  async test(file: string, only?: string): Promise<Outcome> {
+    const tests = new Deno.Command(Deno.execPath(), {
+      args: [
+        ...["test", "-A", "--no-check", "--fail-fast", `${file}_test.ts`],
+        ...(only === undefined ? [] : [`--filter=${only}`]),
+      ],
+      cwd: this.#project,
+      env: this.#env,
+      stdout: "piped",
+      stderr: "piped",
+    }).spawn();
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
+      tests.kill("SIGKILL");
+    }, TOO_LONG_MS[only === undefined ? "file" : "test"]);
+    const { success, stdout, stderr } = await tests.output();
+    clearTimeout(timer);
+    if (late) return { failed: "no end" };
+    const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+    if (success) return / 0 passed/.test(text) ? { wrong: "there is no such test" } : {};
+    const failed = text.match(/^ *(.+) \.\.\. (?:FAILED|cancelled)/m)?.[1];
+    return failed === undefined ? { wrong: text.trim().slice(-2000) } : { failed };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stack.stop();
+    await Deno.remove(this.#project, { recursive: true });
   }
 }
+
+/** Empties the database of all that the migrations made, and of what a broken run has left. */
+const ANEW = `
+  select pg_terminate_backend(pid) from pg_stat_activity
+  where usename in ('postgres', 'authenticator') and pid <> pg_backend_pid() and state <> 'idle';
+  drop schema if exists public, holdfast cascade;
+  create schema public authorization pg_database_owner;
+  grant usage on schema public to public, postgres, anon, authenticated, service_role;
+  drop schema supabase_migrations cascade;
+`;
 
 function mutated(text: string, { file, from, to }: Mutation): string {
   if (text.split(from).length !== 2) {
@@ -81,42 +158,51 @@ function mutated(text: string, { file, from, to }: Mutation): string {
   return text.replace(from, () => to);
 }
 
-/** Works a list off, a few at a time. */
-async function each<T>(items: readonly T[], work: (item: T) => Promise<void>): Promise<void> {
-  const left = [...items];
-  await Promise.all(Array.from({ length: AT_ONCE }, async () => {
-    for (let item = left.shift(); item !== undefined; item = left.shift()) await work(item);
-  }));
-}
-
 const chosen = MUTATIONS.filter(({ what, file, test }) =>
   Deno.args.length === 0 || Deno.args.some((part) => `${what}\n${file}\n${test}`.includes(part))
 );
-// all at once, so that a text that has changed is found before an hour's work
+// all at once, so that a text that has changed is found before half an hour's work
 for (const mutation of MUTATIONS) {
-  mutated(await Deno.readTextFile(join(PROJECT, "supabase", mutation.file)), mutation);
+  mutated(await Deno.readTextFile(join(PROJECT, mutation.file)), mutation);
 }
 
-const flawed: string[] = [];
-await each([...new Set(chosen.map(({ test }) => test))], async (test) => {
-  const failure = await run(undefined, test);
-  if (failure !== undefined) flawed.push(`${test}_test.ts fails without a mutation: ${failure}`);
-});
-for (const line of flawed) console.log(line);
-
+let noticed = 0;
 const survivors: string[] = [];
-await each(chosen, async (mutation) => {
-  const { what, file, test } = mutation;
-  const failure = await run(mutation, test);
-  if (failure === undefined) survivors.push(what);
-  console.log(
-    failure === undefined
-      ? `SURVIVED  ${what}  (${file}; ${test}_test.ts)`
-      : `noticed   ${what}  (${test}_test.ts: ${failure})`,
-  );
-});
-console.log(
-  `\n${chosen.length - survivors.length} of ${chosen.length} mutations were noticed`,
-);
-for (const what of survivors) console.log(`  not: ${what}`);
-Deno.exit(survivors.length + flawed.length === 0 ? 0 : 1);
+const flaws: string[] = [];
+const groups = Object.values(Object.groupBy(chosen, ({ test }) => test)) as Mutation[][];
+groups.sort((a, b) => a.length - b.length);
+
+async function work(): Promise<void> {
+  await using workshop = await Workshop.open();
+  for (let group = groups.pop(); group !== undefined; group = groups.pop()) {
+    for (const mutation of group) {
+      const begun = performance.now();
+      const { failed, wrong } = await workshop.run(mutation);
+      const seconds = ((performance.now() - begun) / 1000).toFixed(1);
+      const about = `${seconds} s  ${mutation.what} (${basename(mutation.file)}; ${mutation.test})`;
+      if (wrong !== undefined) flaws.push(`WRONG     ${about}: ${wrong}`);
+      else if (failed === undefined) survivors.push(`SURVIVED  ${about}`);
+      else noticed++;
+      console.log(
+        wrong !== undefined
+          ? flaws.at(-1)
+          : failed
+          ? `noticed   ${about}: ${failed}`
+          : survivors.at(-1),
+      );
+    }
+    const whole = group.some(({ only }) => only === undefined);
+    const parts = whole ? [undefined] : new Set(group.map(({ only }) => only));
+    for (const only of parts) {
+      const { failed, wrong } = await workshop.test(group[0]!.test, only);
+      const flaw = failed ?? wrong;
+      if (flaw !== undefined) flaws.push(`WRONG     ${group[0]!.test} without a mutation: ${flaw}`);
+      console.log(flaw === undefined ? `healthy   ${group[0]!.test} ${only ?? ""}` : flaws.at(-1));
+    }
+  }
+}
+
+await Promise.all(Array.from({ length: Math.min(AT_ONCE, groups.length) }, work));
+for (const line of [...survivors, ...flaws]) console.log(line);
+console.log(`${noticed} of ${chosen.length} noticed`);
+Deno.exit(noticed === chosen.length && flaws.length === 0 ? 0 : 1);

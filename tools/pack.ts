@@ -1,5 +1,5 @@
 /**
- * Packs the client for npm: one ESM file, its types, nothing else.
+ * Packs Holdfast for npm: the client as one ESM file with its types, and `npx holdfast` with what it installs.
  *
  *     deno task pack              writes .holdfast/pack/, with the tarball, and checks it with publint and attw
  *     deno task pack --projects   also installs it in fresh projects: Node 20, Node 24, and Vite with TypeScript
@@ -9,6 +9,7 @@
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { build, stop } from "esbuild";
+import { INSTALLED, packInstaller } from "./pack_installer.ts";
 import { tryInProjects } from "./pack_projects.ts";
 
 const PROJECT = join(import.meta.dirname!, "..");
@@ -57,7 +58,8 @@ function manifest(version: string, supabase: string) {
     type: "module",
     sideEffects: false,
     exports: { ".": { types: "./types/client/mod.d.ts", default: "./index.js" } },
-    files: ["index.js", "types", "README.md", "LICENSE"],
+    bin: { holdfast: "bin/holdfast.js" },
+    files: ["index.js", "types", "bin", ...INSTALLED, "README.md", "LICENSE"],
     engines: { node: ">=20.3" },
     peerDependencies: { "@supabase/supabase-js": `^${supabase}` },
   };
@@ -131,6 +133,7 @@ export async function pack(): Promise<string> {
   await Deno.writeFile(join(OUT, "index.js"), await bundle(false));
   await Deno.copyFile(join(PROJECT, "docs/reference/client.md"), join(OUT, "README.md"));
   await Deno.copyFile(join(PROJECT, "LICENSE"), join(OUT, "LICENSE"));
+  await packInstaller(OUT);
   await writeTypes();
   await run(["npm", "pack", "--silent"], ["--ignore-scripts"], OUT);
   return join(OUT, `holdfast-${version}.tgz`);

@@ -14,6 +14,12 @@ export interface Start {
 }
 
 const leases: Lease[] = [];
+/** How often this page came back out of the back/forward cache. */
+let restored = 0;
+addEventListener(
+  "pageshow",
+  (event) => restored += Number((event as { persisted?: boolean }).persisted),
+);
 let supabase: SupabaseClient;
 let locks: LockClient;
 
@@ -46,6 +52,8 @@ const api = {
   believes: () => leases.map((lease) => lease.state),
   /** Why the last lease was lost. */
   lost: () => leases.at(-1)?.signal.reason?.reason,
+  /** Times that this page came back out of the back/forward cache. */
+  restored: () => restored,
   signOut: () => supabase.auth.signOut(),
   /** Runs the suite of Web Locks against the browser's own. */
   async webLocks(): Promise<Record<string, string>> {

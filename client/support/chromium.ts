@@ -16,33 +16,13 @@ export interface Surfing extends AsyncDisposable {
 }
 
 /**
- * Starts Chromium, without a window.
- *
- * @returns It; close it.
- * @throws {Error} Where there is none, with how to get one.
- */
-export async function launch(): Promise<Browser> {
-  const executablePath = Deno.env.get("CHROMIUM") ?? await firstOf(PROGRAMS);
-  if (!executablePath) {
-    throw new Error(
-      "The browser tests need Chromium. Install it (apt-get install chromium), or name one in CHROMIUM.",
-    );
-  }
-  return await chromium.launch({
-    executablePath,
-    args: ["--no-sandbox"],
-    ignoreDefaultArgs: ["--disable-back-forward-cache"],
-  });
-}
-
-/**
  * Starts Chromium, and serves it a page that has the client.
  *
  * @returns Both; close them with `await using`.
  * @throws {Error} Where there is no Chromium, with how to get one.
  */
 export async function surf(): Promise<Surfing> {
-  const browser = await launch();
+  const executablePath = await firstProgram();
   const { outputFiles } = await build({
     entryPoints: ["page.ts", "react_page.tsx"].map((name) =>
       `${import.meta.dirname}/../browser/${name}`
@@ -68,6 +48,11 @@ export async function surf(): Promise<Surfing> {
       headers: { "content-type": "text/html" },
     });
   });
+  const browser = await chromium.launch({
+    executablePath,
+    args: ["--no-sandbox"],
+    ignoreDefaultArgs: ["--disable-back-forward-cache"],
+  });
   const { port } = server.addr;
   const origins: [string, string] = [`http://127.0.0.1:${port}`, `http://localhost:${port}`];
   return {
@@ -86,9 +71,20 @@ export async function surf(): Promise<Surfing> {
   };
 }
 
-async function firstOf(paths: string[]): Promise<string | undefined> {
-  for (const path of paths) if (await Deno.stat(path).then(() => true, () => false)) return path;
-  return undefined;
+/**
+ * Looks for Chromium.
+ *
+ * @returns Path of the program.
+ * @throws {Error} Where there is none, with how to get one.
+ */
+export async function firstProgram(): Promise<string> {
+  const named = Deno.env.get("CHROMIUM");
+  for (const path of named ? [named] : PROGRAMS) {
+    if (await Deno.stat(path).then(() => true, () => false)) return path;
+  }
+  throw new Error(
+    "The browser tests need Chromium. Install it (apt-get install chromium), or name one in CHROMIUM.",
+  );
 }
 
 /**

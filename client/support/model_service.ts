@@ -1,6 +1,6 @@
 import type { SupabaseClient } from "@supabase/supabase-js";
 
-// The rules of one lock, as docs and SQL have them, in virtual time: what no real database can be part of. Everything else is
+// The rules of locks, as docs and SQL have them, in virtual time: what no real database can be part of. Everything else is
 // tested on the real stack.
 
 /** What happens to one call: how long it is on its way, whether each way is lost, and what arrives twice. In milliseconds. */
@@ -10,6 +10,8 @@ export interface Way {
   loses?: "request" | "answer";
   /** The request arrives once more, so long after it was sent. */
   again?: number;
+  /** The caller gets the last yes of this function to another client instead of its own answer, as behind a bad pooler. */
+  mixedUp?: boolean;
 }
 
 interface Lease {
@@ -19,17 +21,13 @@ interface Lease {
   expiresAt: number;
 }
 
-/** A service with one lock. */
-export class ModelService {
+/** One lock of a service. */
+export class ModelLock {
   lease: Lease | undefined;
-  /** How acquisitions ended that were not ended by time. */
+  /** How acquisitions ended, by their `lock_id`. */
   readonly ended = new Map<string, string>();
   readonly #places = new Map<string, number>();
   #token = 0;
-  calls = 0;
-
-  /** @param way Decides the way of each call, by its number. */
-  constructor(private readonly way: (call: number, holder: string) => Way) {}
 
   /** Who holds it now. */
   get current(): Lease | undefined {
@@ -37,50 +35,19 @@ export class ModelService {
   }
 
   /**
-   * A client of supabase-js, as far as the lock client needs one.
+   * Decides a request.
    *
-   * @param holder Whose.
-   * @returns The client.
+   * @param name Name of the function.
+   * @param holder Who calls.
+   * @param body The request.
+   * @returns The answer.
    */
-  client(holder: string): SupabaseClient {
-    const rows = {
-      select: () => rows,
-      eq: () => rows,
-      order: () => ({ data: [], error: null, status: 200 }),
-    };
-    return {
-      functionsUrl: "http://model",
-      accessToken: () => Promise.resolve(null),
-      from: () => rows,
-      functions: {
-        invoke: (
-          name: string,
-          { body, signal }: { body: Record<string, unknown>; signal: AbortSignal },
-        ) => this.#travel(name, holder, body, signal),
-      },
-    } as unknown as SupabaseClient;
-  }
-
-  #travel(name: string, holder: string, body: Record<string, unknown>, signal: AbortSignal) {
-    const { there, back, loses, again } = this.way(this.calls++, holder);
-    return new Promise((resolve) => {
-      signal.addEventListener("abort", () => resolve({ data: null, error: new Error("aborted") }));
-      const fail = () => resolve({ data: null, error: new Error("reset") });
-      if (again !== undefined) setTimeout(() => this.#decide(name, holder, body), again);
-      setTimeout(() => {
-        if (loses === "request") return fail();
-        const data = this.#decide(name, holder, body);
-        setTimeout(() => loses === "answer" ? fail() : resolve({ data, error: null }), back);
-      }, there);
-    });
-  }
-
-  #decide(name: string, holder: string, body: Record<string, unknown>): object {
+  decide(name: string, holder: string, body: Record<string, unknown>): object {
     this.#lapse();
     const answer = name === "lock-acquire"
       ? this.#acquire(holder, body)
       : name === "lock-renew"
-      ? this.#renew(body)
+      ? this.#renew(holder, body)
       : this.#release(body);
     return { ...answer, server_time: iso(performance.now()) };
   }
@@ -115,20 +82,18 @@ export class ModelService {
     const seconds = Number(body.queue_seconds);
     if (seconds > 0) this.#places.set(id, performance.now() + seconds * 1000);
     const position = [...this.#places.keys()].indexOf(id) + 1 || null;
-    const reason = this.lease ? "held" : "queued";
-    const queue = { position, length: this.#places.size };
     return {
       acquired: false,
-      reason,
+      reason: this.lease ? "held" : "queued",
       holder: null,
-      queue,
+      queue: { position, length: this.#places.size },
       retry_after_ms: position === 1 ? 150 : 400,
     };
   }
 
-  #renew(body: Record<string, unknown>): object {
+  #renew(holder: string, body: Record<string, unknown>): object {
     const id = body.lock_id as string;
-    if (this.lease?.lockId !== id) {
+    if (this.lease?.lockId !== id || this.lease.holder !== holder) {
       return { renewed: false, reason: this.ended.get(id) ?? "not_held", holder: null };
     }
     const expiresAt = performance.now() + Number(body.ttl_seconds) * 1000;
@@ -145,7 +110,7 @@ export class ModelService {
     } else if (!this.ended.has(id)) this.ended.set(id, "cancelled");
     const reason = this.ended.get(id);
     return reason === "released"
-      ? { released: true, lock: {} }
+      ? { released: true, lock: { lock_id: id } }
       : { released: false, reason, holder: null };
   }
 
@@ -158,6 +123,86 @@ export class ModelService {
       fencing_token: token,
       expires_at: iso(expiresAt),
     };
+  }
+}
+
+/** A service with the locks of one video. */
+export class ModelService {
+  /** How many calls there were, and how many of them were answered. */
+  calls = 0;
+  answered = 0;
+  readonly #locks = new Map<string, ModelLock>();
+  /** Who got a yes to what. */
+  readonly #yes: { called: string; name: string; lockId: unknown; data: object }[] = [];
+
+  /** @param way Decides the way of each call, by its number and by who calls. */
+  constructor(private readonly way: (call: number, name: string) => Way) {}
+
+  /**
+   * One of its locks.
+   *
+   * @param database_name Which.
+   * @returns The lock.
+   */
+  lock(database_name: string): ModelLock {
+    const lock = this.#locks.get(database_name) ?? new ModelLock();
+    this.#locks.set(database_name, lock);
+    return lock;
+  }
+
+  /**
+   * A client of supabase-js, as far as the lock client needs one.
+   *
+   * @param holder Whose.
+   * @param name Tells clients of one holder apart.
+   * @returns The client.
+   */
+  client(holder: string, name = holder): SupabaseClient {
+    const rows = {
+      select: () => rows,
+      eq: () => rows,
+      order: () => ({ data: [], error: null, status: 200 }),
+    };
+    return {
+      functionsUrl: "http://model",
+      accessToken: () => Promise.resolve(null),
+      from: () => rows,
+      functions: {
+        invoke: (
+          called: string,
+          { body, signal }: { body: Record<string, unknown>; signal: AbortSignal },
+        ) => this.#travel(called, { holder, name }, body, signal),
+      },
+    } as unknown as SupabaseClient;
+  }
+
+  #travel(
+    called: string,
+    { holder, name }: { holder: string; name: string },
+    body: Record<string, unknown>,
+    signal: AbortSignal,
+  ) {
+    const { there, back, loses, again, mixedUp } = this.way(this.calls++, name);
+    const decide = () => this.lock(String(body.database_name)).decide(called, holder, body);
+    return new Promise((resolve) => {
+      signal.addEventListener("abort", () => resolve({ data: null, error: new Error("aborted") }));
+      const fail = () => resolve({ data: null, error: new Error("reset") });
+      if (again !== undefined) setTimeout(decide, again);
+      setTimeout(() => {
+        if (loses === "request") return fail();
+        const own = decide();
+        const other = this.#yes.findLast((last) =>
+          last.called === called && last.name !== name && last.lockId !== body.lock_id
+        );
+        if ("lock" in own) this.#yes.push({ called, name, lockId: body.lock_id, data: own });
+        const data = mixedUp && other ? other.data : own;
+        setTimeout(() => {
+          if (loses === "answer") return fail();
+          this.answered++;
+          resolve({ data, error: null });
+        }, back);
+      }, there);
+    });
   }
 }
 

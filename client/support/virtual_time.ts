@@ -18,8 +18,8 @@ async function comeToRest(): Promise<void> {
 }
 
 /**
- * Puts the process's clocks and timers under a test's control: `setTimeout`, `clearTimeout`, `performance.now`, `Date.now`,
- * and `Math.random` by a seed. `using` puts them back.
+ * Puts the process's clocks and timers under a test's control: `setTimeout`, `clearTimeout`, `AbortSignal.timeout`,
+ * `performance.now`, `Date.now`, and `Math.random` by a seed. `using` puts them back.
  *
  * @param seed Decides all chance.
  * @returns The time.
@@ -34,6 +34,7 @@ export function virtualTime(seed: number): VirtualTime {
     performanceNow: performance.now,
     dateNow: Date.now,
     random: Math.random,
+    timeout: AbortSignal.timeout,
   };
   globalThis.setTimeout = ((run: () => void, ms = 0) => {
     timers.set(next, { at: now + Math.max(0, ms), run });
@@ -44,6 +45,11 @@ export function virtualTime(seed: number): VirtualTime {
   performance.now = () => now;
   Date.now = () => 1_800_000_000_000 + now;
   Math.random = random(seed);
+  AbortSignal.timeout = (ms) => {
+    const controller = new AbortController();
+    setTimeout(() => controller.abort(new DOMException("No answer", "TimeoutError")), ms);
+    return controller.signal;
+  };
   return {
     now: () => now,
     async run(each) {
@@ -66,6 +72,7 @@ export function virtualTime(seed: number): VirtualTime {
       performance.now = real.performanceNow;
       Date.now = real.dateNow;
       Math.random = real.random;
+      AbortSignal.timeout = real.timeout;
     },
   };
 }

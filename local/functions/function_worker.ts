@@ -1,16 +1,11 @@
 /**
  * Serves an edge function, a module that says `export default { fetch }`, in its own process: on any free port, which
- * it tells the parent process, whose end is also the function's end. The first argument is the module.
+ * it reports to the parent process, whose end is also the function's end. The first argument is the module.
  *
- * `deno serve` would take the same module, but can neither be told of the parent's end nor given `EdgeRuntime`.
+ * `deno serve` would take the same module, but would not end with the parent.
  *
  * @module
  */
-
-// The platform's promise to let work finish after the answer was sent. Here a process lives on anyway.
-Object.defineProperty(globalThis, "EdgeRuntime", {
-  value: { waitUntil: (work: Promise<unknown>) => work },
-});
 
 let finish = () => Promise.resolve();
 endWithParent(); // also while the function still loads

@@ -11,6 +11,7 @@ export interface Cluster {
   directory: string;
   majorVersion?: number;
   adminPassword: string;
+  patienceMs?: number;
   signal?: AbortSignal;
 }
 
@@ -24,7 +25,7 @@ export const ADMIN = "supabase_admin";
  * @throws {StackError} When it cannot be made. Nothing of it is left then.
  */
 export async function makeCluster(cluster: Cluster): Promise<void> {
-  const { bin, runAs, directory, adminPassword, signal } = cluster;
+  const { bin, runAs, directory, majorVersion = 17, adminPassword, signal } = cluster;
   if (await Deno.stat(join(directory, "PG_VERSION")).then(() => true, () => false)) return;
   const unfinished = directory + ".unfinished"; // what an interrupted start leaves is no database
   await Deno.remove(unfinished, { recursive: true }).catch(() => {});
@@ -37,8 +38,8 @@ export async function makeCluster(cluster: Cluster): Promise<void> {
     "--auth=scram-sha-256",
     "--encoding=UTF8",
     "--locale=C",
-    "--locale-provider=builtin", // the same on every machine, whatever locales it has
-    "--builtin-locale=C.UTF-8",
+    // the same on every machine, whatever locales it has; older versions have no provider of their own
+    ...(majorVersion < 17 ? [] : ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]),
     "--no-sync", // a cluster that a power cut broke before its first start is made anew
     "--no-instructions",
   ]);
@@ -107,9 +108,11 @@ async function run(
  * @param cluster See {@linkcode Cluster}.
  * @throws {StackError} When a server runs on the folder and does not end.
  */
-export async function disownPid({ directory, signal }: Cluster): Promise<void> {
+export async function disownPid(
+  { directory, patienceMs = 5_000, signal }: Cluster,
+): Promise<void> {
   const file = join(directory, "postmaster.pid");
-  for (const deadline = Date.now() + 5_000;; await delay(50)) {
+  for (const deadline = Date.now() + patienceMs;; await delay(50)) {
     signal?.throwIfAborted();
     const [pid, ...rest] = (await Deno.readTextFile(file).catch(() => "")).split("\n");
     if (!pid) return;

@@ -15,10 +15,14 @@ export interface PostgresOptions {
   port: number;
   /** The major version that it has to be; default: whichever is embedded. */
   majorVersion?: number;
+  /** The folder of the server's programs; default: those of the embedded PostgreSQL. */
+  bin?: string;
   /** The password of the superuser `supabase_admin`. */
   adminPassword: string;
   /** The file that the server's log is appended to. */
   logFile: string;
+  /** How long to wait for a server on the folder whose stack was killed, in milliseconds; default: 5,000. */
+  patienceMs?: number;
   /** Gives up starting. */
   signal?: AbortSignal;
   /** Told when the server ended by itself and is started again. */
@@ -45,7 +49,7 @@ export interface Postgres {
  */
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
   isolateEnvironment();
-  const bin = await binaries();
+  const bin = options.bin ?? await binaries();
   const runAs = await account(options.directory);
   const cluster = { bin, runAs, ...options };
   const anyPort = options.port === 0;

@@ -44,7 +44,6 @@ export function databaseError(error: unknown, role: string): Response | null {
   if (/^57P0[23]$/.test(code)) {
     return unavailable("PGRST000", "Database connection error. Retrying the connection.");
   }
-  if (code === "PGRST") return raised(message, details);
   return apiError(statusOf(code, message, role), { code, message, details, hint });
 }
 
@@ -69,21 +68,6 @@ const STATUS: [codes: RegExp, status: number][] = [
   [/^(08|53|57P01)/, 503],
   [/^(09|25|2D|38|39|3B|40|54|55|57|58|F0|HV|P0|XX)/, 500],
 ];
-
-/** `raise sqlstate 'PGRST'`: a function chooses the whole answer. */
-function raised(message: string, detail: string | null): Response {
-  try {
-    const error = JSON.parse(message);
-    const { status, headers = {} } = JSON.parse(detail ?? "");
-    return apiError(status, error, headers);
-  } catch {
-    return apiError(500, {
-      code: "PGRST121",
-      message: `Could not parse JSON in the "RAISE SQLSTATE 'PGRST'" error`,
-      details: "MESSAGE and DETAIL must be JSON objects",
-    });
-  }
-}
 
 function connectionError(error: Error & { code?: string }): Response | null {
   if (error.message === "timeout exceeded when trying to connect") {

@@ -6,7 +6,7 @@ import { jsonTypes } from "./json_types.ts";
 import { readCatalog, RequestConnection } from "./lite_connection.ts";
 import { type Caller, readRoleSettings, requestContext, type Settings } from "./request_context.ts";
 import { callFunction, findFunction, NotOneRow, readCall, readFunctions } from "./rpc.ts";
-import { schemaCache } from "./schema_cache.ts";
+import { type SchemaCache, schemaCache } from "./schema_cache.ts";
 import { tokenVerifier } from "./verify_token.ts";
 
 /** Where the Data API finds its database, and whom it believes. */
@@ -44,52 +44,101 @@ export interface DataApi {
  * @returns The API, which recovers by itself when the database was away.
  */
 export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
-  const { schemas, extra_search_path, max_rows } = options;
   const verify = await tokenVerifier(options.jwtSecret);
-  const schema = await schemaCache(options.adminUrl, (client) => readSchema(client, schemas));
-  const pool = new pg.Pool({
-    connectionString: options.authenticatorUrl,
-    max: 10,
-    connectionTimeoutMillis: 10_000,
-    application_name: "data-api",
-    types: jsonTypes,
-  });
-  // A connection that breaks is noticed by the query that needs it; it is no reason to end the process.
-  pool.on("error", () => {});
-  pool.on("connect", (client) => client.on("error", () => {}));
+  const read = (client: pg.Client) => readSchema(client, options.schemas);
+  return new Api(options, verify, await schemaCache(options.adminUrl, read));
+}
 
-  const context = (caller: Caller, more: Settings = []) =>
-    requestContext(caller, extra_search_path, [
-      ...(schema.current.roleSettings.get(caller.role) ?? []),
-      ...more,
-    ]);
-  const connection = new RequestConnection(pool, () => schema.current.catalog, context);
-  const lite = new App({
-    connection,
-    api: {
-      enabled: true,
-      schemas,
-      extra_search_path,
-      max_rows,
-      pg_safe_update: true,
-    },
-    auth: { enabled: false },
-    storage: { enabled: false },
-  });
+class Api implements DataApi {
+  readonly #pool: pg.Pool;
+  readonly #connection: RequestConnection;
+  readonly #lite: App;
+
+  constructor(
+    readonly options: DataApiOptions,
+    readonly verify: Awaited<ReturnType<typeof tokenVerifier>>,
+    readonly schema: SchemaCache<Schema>,
+  ) {
+    const { schemas, extra_search_path, max_rows } = options;
+    this.#pool = new pg.Pool({
+      connectionString: options.authenticatorUrl,
+      max: 10,
+      connectionTimeoutMillis: 10_000,
+      application_name: "data-api",
+      types: jsonTypes,
+    });
+    // A connection that breaks is noticed by the query that needs it; it is no reason to end the process.
+    this.#pool.on("error", () => {});
+    this.#pool.on("connect", (client) => client.on("error", () => {}));
+    this.#connection = new RequestConnection(
+      this.#pool,
+      () => schema.current.catalog,
+      (caller) => this.#context(caller),
+    );
+    this.#lite = new App({
+      connection: this.#connection,
+      api: { enabled: true, schemas, extra_search_path, max_rows, pg_safe_update: true },
+      auth: { enabled: false },
+      storage: { enabled: false },
+    });
+  }
+
+  async fetch(request: Request): Promise<Response> {
+    const claims = await this.verify(request.headers.get("authorization"));
+    if (claims instanceof Response) return claims;
+    const role = typeof claims.role === "string" && claims.role ? claims.role : "anon";
+    const path = new URL(request.url).pathname.replace(/^\/rest\/v1/, "");
+    const schema = request.headers.get(profileOf(request)) ?? this.options.schemas[0]!;
+    try {
+      return await this.#answer({ request, path, schema, claims, role });
+    } catch (error) {
+      const answer = error instanceof NotOneRow ? error.answer() : databaseError(error, role);
+      if (answer) return answer;
+      throw error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.schema.close();
+    await this.#pool.end();
+  }
+
+  #context(caller: Caller, more: Settings = []): pg.QueryConfig {
+    const ofRole = this.schema.current.roleSettings.get(caller.role) ?? [];
+    return requestContext(caller, this.options.extra_search_path, [...ofRole, ...more]);
+  }
+
+  async #answer(caller: Caller): Promise<Response> {
+    const { request, path, schema } = caller;
+    const body = request.body && await request.arrayBuffer();
+    const [, isRpc, name] = /^\/(rpc\/)?([^/]+)$/.exec(decoded(path)) ?? [];
+    if (name && this.options.schemas.includes(schema)) {
+      const text = () => new TextDecoder().decode(body ?? undefined);
+      const answer = isRpc
+        ? await this.#rpc(caller, name, text())
+        : await this.#unknown(schema, name);
+      if (answer) return answer;
+    }
+    // lite never sees the token: who calls is settled, and the connection says it to the database
+    const headers = new Headers(request.headers);
+    headers.delete("authorization");
+    headers.set(profileOf(request), schema);
+    const inner = new Request(request.url, { method: request.method, headers, body });
+    return await this.#connection.serve(caller, () => this.#lite.fetch(inner));
+  }
 
   /** Calls a function, or leaves it to lite. */
-  async function rpc(caller: Caller, name: string, body: string): Promise<Response | null> {
+  async #rpc(caller: Caller, name: string, body: string): Promise<Response | null> {
     const call = readCall(caller.request, body);
     if (!call) return null;
-    const find = ({ functions }: typeof schema.current) =>
-      findFunction(functions, caller.schema, name, call);
-    const fn = find(schema.current) ?? find(await schema.reload());
+    const find = ({ functions }: Schema) => findFunction(functions, caller.schema, name, call);
+    const fn = find(this.schema.current) ?? find(await this.schema.reload());
     if (!fn) return null;
-    const client = await pool.connect();
+    const client = await this.#pool.connect();
     try {
       await client.query(fn.readOnly ? "begin read only" : "begin read write");
-      await client.query(context(caller, fn.settings));
-      const answer = await callFunction(client, caller.role, fn, call, max_rows);
+      await client.query(this.#context(caller, fn.settings));
+      const answer = await callFunction(client, caller.role, fn, call, this.options.max_rows);
       await client.query("commit");
       client.release();
       return answer;
@@ -100,52 +149,16 @@ export async function startDataApi(options: DataApiOptions): Promise<DataApi> {
   }
 
   /** The answer about a table that there is not, which lite would log as an error of its own. */
-  async function unknown(schemaName: string, name: string): Promise<Response | null> {
-    const has = ({ catalog }: typeof schema.current) =>
+  async #unknown(schemaName: string, name: string): Promise<Response | null> {
+    const has = ({ catalog }: Schema) =>
       [...catalog.tables, ...catalog.views].some((r) => r.schema === schemaName && r.name === name);
-    if (has(schema.current) || has(await schema.reload())) return null;
+    if (has(this.schema.current) || has(await this.schema.reload())) return null;
     const message = `Could not find the table '${schemaName}.${name}' in the schema cache`;
     return apiError(404, { code: "PGRST205", message });
   }
-
-  async function rest(caller: Caller): Promise<Response> {
-    const { request, path } = caller;
-    const body = request.body && await request.arrayBuffer();
-    const [, isRpc, name] = /^\/(rpc\/)?([^/]+)$/.exec(decoded(path)) ?? [];
-    if (name && schemas.includes(caller.schema)) {
-      const text = () => new TextDecoder().decode(body ?? undefined);
-      const answer = isRpc ? await rpc(caller, name, text()) : await unknown(caller.schema, name);
-      if (answer) return answer;
-    }
-    // lite never sees the token: who calls is settled, and told to the database by the connection
-    const headers = new Headers(request.headers);
-    headers.delete("authorization");
-    headers.set(profileOf(request), caller.schema);
-    const inner = new Request(request.url, { method: request.method, headers, body });
-    return await connection.serve(caller, () => lite.fetch(inner));
-  }
-
-  return {
-    async fetch(request) {
-      const claims = await verify(request.headers.get("authorization"));
-      if (claims instanceof Response) return claims;
-      const role = typeof claims.role === "string" && claims.role ? claims.role : "anon";
-      const path = new URL(request.url).pathname.replace(/^\/rest\/v1/, "");
-      const schema = request.headers.get(profileOf(request)) ?? schemas[0]!;
-      try {
-        return await rest({ request, path, schema, claims, role });
-      } catch (error) {
-        const answer = error instanceof NotOneRow ? error.answer() : databaseError(error, role);
-        if (answer) return answer;
-        throw error;
-      }
-    },
-    async close() {
-      await schema.close();
-      await pool.end();
-    },
-  };
 }
+
+type Schema = Awaited<ReturnType<typeof readSchema>>;
 
 /** The header in which a request names its schema. */
 function profileOf({ method }: Request): string {

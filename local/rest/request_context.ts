@@ -38,7 +38,6 @@ export function requestContext(
     ["request.method", request.method],
     ["request.path", path],
     ["request.headers", JSON.stringify(Object.fromEntries(request.headers))],
-    ["request.cookies", JSON.stringify(cookies(request.headers.get("cookie")))],
   ];
   const calls = all.map((_, i) => `set_config($${2 * i + 1}, $${2 * i + 2}, true)`);
   return {
@@ -65,12 +64,4 @@ export async function readRoleSettings(client: pg.ClientBase): Promise<Map<strin
     group by r.rolname
   `);
   return new Map(rows.map(({ role, settings }) => [role, settings]));
-}
-
-function cookies(header: string | null): Record<string, string> {
-  const pairs = (header ?? "").split("; ").filter(Boolean).map((pair) => {
-    const [name, ...value] = pair.split("=");
-    return [name!, value.join("=")] as const;
-  });
-  return Object.fromEntries(pairs);
 }

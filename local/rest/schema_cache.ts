@@ -38,7 +38,7 @@ export async function schemaCache<T>(
       application_name: "schema-cache",
       types: jsonTypes,
     });
-    next.on("error", () => {}); // told by `end` as well
+    next.on("error", () => {}); // `end` reports it as well
     next.on("notification", () => reload().catch(() => {}));
     const end = new Promise((resolve) => next.once("end", resolve));
     try {
@@ -48,8 +48,7 @@ export async function schemaCache<T>(
       await next.end().catch(() => {});
       throw error;
     }
-    client = next;
-    ended = end;
+    [client, ended] = [next, end];
   }
 
   /** One loop, and one connection at a time, however often and wherever it breaks. */

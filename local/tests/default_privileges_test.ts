@@ -1,53 +1,18 @@
 // Older Supabase projects grant everything on whatever a migration creates in `public` to all three API roles, newer
 // ones grant nothing. The migrations say what they mean, so that it makes no difference.
 import { assert, assertEquals } from "@std/assert";
-import { join } from "node:path";
-// @ts-types="@types/pg"
-import pg from "pg";
-import { authSchema } from "../auth/auth_api.ts";
-import { migrate } from "../postgres/migrate.ts";
-import { startPostgres } from "../postgres/postgres.ts";
-import { prepareDatabase } from "../postgres/prepare_database.ts";
-import { makeProject, type Project } from "./support/project.ts";
+import { ownMigrations } from "../../tools/migrations.ts";
+import { query, startScratchServer } from "../../tools/scratch_server.ts";
 
 Deno.test("who may do what is the same in a project with the default privileges of older ones", async () => {
-  await using cleanUp = new AsyncDisposableStack();
-  const folder = await Deno.makeTempDir({ prefix: "holdfast-test-" });
-  cleanUp.defer(() => Deno.remove(folder, { recursive: true }));
-  const server = await startPostgres({
-    directory: join(folder, "postgres"),
-    port: 0,
-    adminPassword: "secret",
-    logFile: join(folder, "postgres.log"),
-  });
-  cleanUp.defer(() => server.stop());
-
-  await using project = await ownMigrations();
-  await query(server.adminUrl, "create database older");
-  const privileges: Record<string, unknown[]> = {};
-  for (const database of ["postgres", "older"]) {
-    const adminUrl = server.adminUrl.replace(/postgres$/, database);
-    await prepareDatabase(adminUrl, { password: "secret", authSchema: await authSchema() });
-    const url = adminUrl.replace("supabase_admin", "postgres");
-    if (database === "older") await query(url, OLDER_DEFAULTS);
-    await migrate(url, join(project.path, "supabase"), { seed: { enabled: false, sql_paths: [] } });
-    privileges[database] = await query(url, PRIVILEGES);
-  }
-  assert(privileges.postgres!.length > 20, "there is something to compare");
-  assertEquals(privileges.older, privileges.postgres);
+  await using server = await startScratchServer();
+  // a user's own migrations beside Holdfast's may grant what they like
+  const migrations = [...(await ownMigrations()).values()];
+  const newer = await query(await server.database(...migrations), PRIVILEGES);
+  const older = await query(await server.database(OLDER_DEFAULTS, ...migrations), PRIVILEGES);
+  assert(newer.length > 20, "there is something to compare");
+  assertEquals(older, newer);
 });
-
-/** A project with Holdfast's migrations alone: what a user's own ones beside them grant is the user's affair. */
-async function ownMigrations(): Promise<Project> {
-  const folder = join(import.meta.dirname!, "../../supabase/migrations");
-  const files = Array.from(Deno.readDirSync(folder), ({ name }) => name)
-    .filter((name) => /^\d+_(videos_and_members|holdfast\w*)\.sql$/.test(name));
-  const texts = files.map(async (name) => [
-    `migrations/${name}`,
-    await Deno.readTextFile(join(folder, name)),
-  ]);
-  return await makeProject(Object.fromEntries(await Promise.all(texts)));
-}
 
 const OLDER_DEFAULTS = ["tables", "functions", "sequences"].map((kind) =>
   `alter default privileges in schema public grant all on ${kind} to anon, authenticated, service_role;`
@@ -69,13 +34,3 @@ const PRIVILEGES = `
   group by 1, 2
   order by 1, 2
 `;
-
-async function query(url: string, sql: string): Promise<unknown[]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    return (await client.query(sql)).rows;
-  } finally {
-    await client.end();
-  }
-}

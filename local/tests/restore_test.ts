@@ -1,14 +1,9 @@
 // A dump writes what was granted, and does not revoke what the target grants by itself. docs tell to run
 // holdfast.repair_privileges() after a restore; here that is done with a real pg_dump, of PostgreSQL 18.
 import { assert, assertEquals } from "@std/assert";
-import { join } from "node:path";
-// @ts-types="@types/pg"
-import pg from "pg";
-import { authSchema } from "../auth/auth_api.ts";
-import { migrate } from "../postgres/migrate.ts";
-import { startPostgres } from "../postgres/postgres.ts";
-import { prepareDatabase } from "../postgres/prepare_database.ts";
-import { dump } from "./support/pg_dump.ts";
+import { ownMigrations } from "../../tools/migrations.ts";
+import { dump } from "../../tools/pg_dump.ts";
+import { query, startScratchServer } from "../../tools/scratch_server.ts";
 
 const OLDER_DEFAULTS = ["tables", "functions", "sequences"].map((kind) =>
   `alter default privileges in schema public grant all on ${kind} to anon, authenticated, service_role;`
@@ -37,27 +32,10 @@ const ACQUIRE =
   `set role service_role; select public.acquire_lock(id, 'layout', 'w1') ->> 'acquired' as acquired from public.videos`;
 
 Deno.test("P8 a dump restored into a project that grants everything by default is made whole by repair_privileges", async () => {
-  await using cleanUp = new AsyncDisposableStack();
-  const folder = await Deno.makeTempDir({ prefix: "holdfast-test-" });
-  cleanUp.defer(() => Deno.remove(folder, { recursive: true }));
-  const server = await startPostgres({
-    directory: join(folder, "postgres"),
-    port: 0,
-    adminPassword: "secret",
-    logFile: join(folder, "postgres.log"),
-  });
-  cleanUp.defer(() => server.stop());
-  const open = async (database: string) => {
-    const adminUrl = server.adminUrl.replace(/postgres$/, database);
-    await prepareDatabase(adminUrl, { password: "secret", authSchema: await authSchema() });
-    return adminUrl.replace("supabase_admin", "postgres");
-  };
-  await query(server.adminUrl, "create database older");
-  const [source, target] = [await open("postgres"), await open("older")];
-  await migrate(source, join(import.meta.dirname!, "../../supabase"));
+  await using server = await startScratchServer();
+  const source = await server.database(...(await ownMigrations()).values());
+  const target = await server.database(OLDER_DEFAULTS);
   const right = await query(source, PRIVILEGES);
-
-  await query(target, OLDER_DEFAULTS);
   const text = await dump(source, ["--schema-only", "--schema=public", "--schema=holdfast"]);
   await query(target, text.replace(/^(CREATE SCHEMA public;|COMMENT ON SCHEMA public .*)$/gm, ""));
 
@@ -80,15 +58,3 @@ Deno.test("P8 a dump restored into a project that grants everything by default i
   );
   assertEquals(await query(target, ACQUIRE), [{ acquired: "true" }], "and it works");
 });
-
-/** Runs one or more statements; the rows of the last. */
-async function query(url: string, sql: string): Promise<Record<string, unknown>[]> {
-  const client = new pg.Client({ connectionString: url });
-  await client.connect();
-  try {
-    const results = [await client.query(sql)].flat();
-    return results.at(-1)!.rows;
-  } finally {
-    await client.end();
-  }
-}

@@ -37,6 +37,31 @@ return '0.1.0';
 revoke all on function holdfast.version() from public, anon, authenticated, service_role;
 comment on function holdfast.version() is 'The version of Holdfast that this database has, as in CHANGELOG.md.';
 
+-- What Holdfast changes of a table that was there before it, it can give back: `npx holdfast remove` runs these statements, the
+-- last first.
+create table holdfast.undo (
+  step integer not null generated always as identity,
+  statement text not null,
+  constraint undo_pkey primary key (step)
+);
+alter table holdfast.undo enable row level security;
+revoke all on table holdfast.undo from public, anon, authenticated, service_role;
+comment on table holdfast.undo is 'What a removal of Holdfast runs, the last row first, to leave the project''s own tables as they were.';
+comment on column holdfast.undo.step is 'In which order it was done.';
+comment on column holdfast.undo.statement is 'Undoes it.';
+
+create function holdfast.change(p_statement text, p_undo text) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  execute p_statement;
+  insert into holdfast.undo (statement) values (p_undo);
+end;
+$$;
+revoke all on function holdfast.change(text, text) from public, anon, authenticated, service_role;
+comment on function holdfast.change(text, text) is
+  'For migrations: changes a table that may be the project''s own, and remembers how to undo it.';
+
 -- The foreign key of the locks needs a key of both columns, so that a copied tenant_id can never be wrong. tenant_id leads,
 -- because policies filter by it.
 do $$
@@ -50,7 +75,10 @@ begin
         where a.attrelid = i.indrelid and a.attname in ('id', 'tenant_id')
       )
   ) then
-    alter table public.videos add constraint videos_tenant_id_id_key unique (tenant_id, id);
+    perform holdfast.change(
+      'alter table public.videos add constraint videos_tenant_id_id_key unique (tenant_id, id)',
+      'alter table public.videos drop constraint videos_tenant_id_id_key'
+    );
   end if;
 end;
 $$;
@@ -58,8 +86,19 @@ $$;
 -- The seam: who belongs to which tenant is asked here and nowhere else. A project with its own model of members replaces
 -- this view (create or replace view), with the same three columns.
 create view holdfast.membership as
-select m.tenant_id, m.user_id, m.role
-from public.tenant_members m;
+select null::uuid as tenant_id, null::uuid as user_id, null::text as role
+where false;
+do $$
+declare
+  v_query constant text := coalesce(
+    nullif(current_setting('holdfast.members', true), ''),
+    'select t.tenant_id, t.user_id, t.role from public.tenant_members t'
+  );
+begin
+  -- an own table may have its roles as an enum
+  execute 'create or replace view holdfast.membership as select m.tenant_id, m.user_id, m.role::text as role from (' || v_query || ') m';
+end;
+$$;
 revoke all on table holdfast.membership from public, anon, authenticated, service_role;
 comment on view holdfast.membership is
   'Which user (user_id uuid) belongs to which tenant (tenant_id uuid), and as what (role text: admin may force a release). Replace it where members are kept elsewhere.';
@@ -77,6 +116,21 @@ $$;
 revoke all on function holdfast.tenants_of_caller() from public, anon, authenticated, service_role;
 grant execute on function holdfast.tenants_of_caller() to authenticated;
 comment on function holdfast.tenants_of_caller() is 'The tenants that the caller belongs to; for the policies.';
+
+-- Videos that Holdfast made for a project with members of its own: seen by the same rule as the locks.
+do $$
+begin
+  if coalesce(current_setting('holdfast.members', true), '') <> ''
+    and obj_description('public.videos'::regclass) like 'A video. Its databases %'
+    and not exists (select from pg_catalog.pg_policy p where p.polrelid = 'public.videos'::regclass)
+  then
+    perform holdfast.change(
+      'create policy videos_select_member on public.videos for select to authenticated using (tenant_id = any ((select holdfast.tenants_of_caller())::uuid[]))',
+      'drop policy videos_select_member on public.videos'
+    );
+  end if;
+end;
+$$;
 
 -- As types, not as checks: PostgreSQL reads a table's check constraints anew for each statement that writes a row, which
 -- took a third of the time of an acquire; a domain is checked where a value enters, and is kept ready.
@@ -267,6 +321,8 @@ begin
   perform
   from public.videos v
   where v.id = p_video_id
+    -- a project's own videos may have none
+    and v.tenant_id is not null
     and (p_user is null or (
       select true from holdfast.membership m where m.tenant_id = v.tenant_id and m.user_id = p_user limit 1
     ));
@@ -287,8 +343,302 @@ grant execute on function holdfast.clock_token() to service_role;
 comment on function holdfast.clock_token() is
   'The database''s clock in microseconds since 1970: below 2^53, and so exact in JavaScript, until the year 2255.';
 
--- The lock itself. One row for each database of a video says who holds it now.
-create table public.video_database_state (
+-- A project may have a video_database_state already, with versions and with locks that are held right now. It stays the same
+-- table, and gets the shape of 20_video_database_state.sql here. Its versions stay; a lock that is held becomes a lease of one
+-- hour, in which its holder ends its work, or takes it over (take_over) with a client of Holdfast's. All that is changed can be
+-- undone (holdfast.undo). Where there is no such table, these blocks do nothing.
+
+-- Rules and rights of the project's own that were made for other ways to lock.
+do $$
+declare
+  v_table constant regclass := to_regclass('public.video_database_state');
+  v_lock_columns constant name[] := '{lock_holder_user_id,lock_type,locked_at,last_activity_at}';
+  v_found record;
+begin
+  for v_found in
+    select 1 as ord, format('policy %s', p.policyname) as what,
+      format('drop policy %I on public.video_database_state', p.policyname) as statement,
+      format('create policy %I on public.video_database_state as %s for %s to %s%s%s', p.policyname, p.permissive, p.cmd,
+        (select string_agg(case r when 'public' then 'public' else quote_ident(r) end, ', ') from unnest(p.roles) r),
+        ' using (' || p.qual || ')', ' with check (' || p.with_check || ')') as undo
+    from pg_catalog.pg_policies p
+    where p.schemaname = 'public' and p.tablename = 'video_database_state' and v_table is not null
+    union all
+    select 2, format('constraint %s', c.conname), format('alter table public.video_database_state drop constraint %I', c.conname),
+      format('alter table public.video_database_state add constraint %I %s', c.conname, pg_get_constraintdef(c.oid))
+    from pg_catalog.pg_constraint c
+    where c.conrelid = v_table and c.contype in ('c', 'f') and c.conkey && array(
+      select a.attnum from pg_catalog.pg_attribute a where a.attrelid = v_table and a.attname = any (v_lock_columns)
+    )
+    union all
+    select 3, format('right of %s to %s', coalesce(r.rolname, 'public'), a.privilege_type || coalesce(' ' || g.name, '')),
+      format('revoke %s%s on table public.video_database_state from %s', a.privilege_type, ' (' || quote_ident(g.name) || ')', coalesce(quote_ident(r.rolname), 'public')),
+      format('grant %s%s on table public.video_database_state to %s%s', a.privilege_type, ' (' || quote_ident(g.name) || ')',
+        coalesce(quote_ident(r.rolname), 'public'), case when a.is_grantable then ' with grant option' end)
+    from (
+      select c.relacl as acl, null::name as name, c.relowner from pg_catalog.pg_class c where c.oid = v_table
+      union all
+      select t.attacl, t.attname, c.relowner
+      from pg_catalog.pg_attribute t
+      join pg_catalog.pg_class c on c.oid = t.attrelid
+      where t.attrelid = v_table and t.attnum > 0 and not t.attisdropped
+    ) g
+    cross join lateral pg_catalog.aclexplode(g.acl) a
+    left join pg_catalog.pg_roles r on r.oid = a.grantee
+    where a.grantee <> g.relowner
+    union all
+    select 5, null, format('alter table public.video_database_state alter column %I drop default', a.attname),
+      format('alter table public.video_database_state alter column %I set default %s', a.attname, pg_get_expr(d.adbin, d.adrelid))
+    from pg_catalog.pg_attrdef d
+    join pg_catalog.pg_attribute a on a.attrelid = d.adrelid and a.attnum = d.adnum
+    where d.adrelid = v_table and a.attname = any (v_lock_columns || '{database_name,tenant_id}'::name[])
+    union all
+    select 4, null, format('alter table public.video_database_state alter column %I drop not null', a.attname),
+      -- undone after the default, which is what stands there while the lock is free
+      format('update public.video_database_state set %1$I = default where %1$I is null; alter table public.video_database_state alter column %1$I set not null', a.attname)
+    from pg_catalog.pg_attribute a
+    where a.attrelid = v_table and a.attnotnull and a.attname = any (v_lock_columns)
+    union all
+    select 6, null, 'alter table public.video_database_state no force row level security',
+      'alter table public.video_database_state force row level security'
+    from pg_catalog.pg_class c where c.oid = v_table and c.relforcerowsecurity
+    union all
+    select 7, null, 'alter table public.video_database_state enable row level security',
+      'alter table public.video_database_state disable row level security'
+    from pg_catalog.pg_class c where c.oid = v_table and not c.relrowsecurity
+    union all
+    select 8, null, format('alter table public.video_database_state rename constraint %I to video_database_state_pkey', c.conname),
+      format('alter table public.video_database_state rename constraint video_database_state_pkey to %I', c.conname)
+    from pg_catalog.pg_constraint c
+    where c.conrelid = v_table and c.contype = 'p' and c.conname <> 'video_database_state_pkey'
+    order by ord, statement
+  loop
+    perform holdfast.change(v_found.statement, v_found.undo);
+    if v_found.what is not null then
+      raise notice 'public.video_database_state: Holdfast''s own rules take the place of the %', v_found.what;
+    end if;
+  end loop;
+end;
+$$;
+
+-- What is only noted: it is overwritten by what follows.
+insert into holdfast.undo (statement)
+select n.statement
+from (
+  select format('comment on table public.video_database_state is %L', obj_description(c.oid)) as statement
+  from pg_catalog.pg_class c where c.oid = to_regclass('public.video_database_state')
+  union all
+  select format('comment on column public.video_database_state.%I is %L', a.attname, col_description(a.attrelid, a.attnum))
+  from pg_catalog.pg_attribute a
+  where a.attrelid = to_regclass('public.video_database_state') and a.attnum > 0 and not a.attisdropped
+  union all
+  select format('alter table public.video_database_state alter column %I set statistics %s', a.attname, coalesce(a.attstattarget, -1))
+  from pg_catalog.pg_attribute a
+  where a.attrelid = to_regclass('public.video_database_state')
+    and a.attname in ('video_id', 'database_name', 'tenant_id', 'lock_holder_user_id')
+) n;
+
+-- The columns' types. A domain where that is possible; where a view of the project's or the like reads a column, its type cannot
+-- change, and a check does the same.
+do $$
+declare
+  v_held constant text := 'lock_holder_user_id is not null and lock_holder_user_id::text <> ''''';
+  v_is_user constant text := 'lock_holder_user_id::text ~* ''^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$''';
+  -- the old type by its name; one that nobody knows is a user's if a user's id holds the lock, and else a server's
+  v_type constant text := format(
+    'case when not (%s) then null when lower(lock_type::text) = ''server'' or not (%s) then ''server'' else ''client'' end', v_held, v_is_user
+  );
+  v_found record;
+begin
+  for v_found in
+    select a.attname, format_type(a.atttypid, a.atttypmod) as type, w.type as wanted, w.rule,
+      format_type(a.atttypid, null) in ('text', 'character varying', 'smallint', 'bigint') as may_stay,
+      coalesce(w.expression, quote_ident(a.attname)) as expression,
+      case
+        when a.atttypid = 'uuid'::regtype then format('case when %s then %I::uuid end', v_is_user, a.attname)
+        else format('%I::text::%s', a.attname, format_type(a.atttypid, a.atttypmod))
+      end as back,
+      -- a lock whose type the project's enum does not have cannot go back
+      case when y.typtype = 'e' then format('enum_range(null::%s)::text[]', a.atttypid::regtype) end as own_values
+    from (values
+      ('database_name', 'holdfast.database_name', $rule$check (database_name ~ '^[a-z][a-z0-9_-]{0,62}$')$rule$, null),
+      ('lock_type', 'holdfast.lock_type', $rule$check (lock_type in ('client', 'server'))$rule$, v_type),
+      ('lock_holder_user_id', 'text', null, null),
+      ('server_version', 'integer', null, null), ('wasabi_version', 'integer', null, null)
+    ) w (name, type, rule, expression)
+    join pg_catalog.pg_attribute a on a.attrelid = to_regclass('public.video_database_state') and a.attname = w.name
+    join pg_catalog.pg_type y on y.oid = a.atttypid
+    where format_type(a.atttypid, null) <> w.type
+  loop
+    begin
+      perform holdfast.change(
+        format('alter table public.video_database_state alter column %I type %s using (%s)::%2$s', v_found.attname, v_found.wanted, v_found.expression),
+        format('alter table public.video_database_state alter column %I type %s using %s', v_found.attname, v_found.type, v_found.back)
+      );
+      if v_found.own_values is not null then
+        insert into holdfast.undo (statement)
+        values (format(
+          'update public.video_database_state set lock_holder_user_id = null, lock_type = null, locked_at = null, last_activity_at = null where lock_type <> all (%s)',
+          v_found.own_values
+        ));
+      end if;
+    exception when feature_not_supported then
+      if not v_found.may_stay then
+        raise exception using errcode = 'feature_not_supported',
+          message = format('Holdfast was not installed, and nothing was changed: the type of public.video_database_state.%I cannot become %s: %s', v_found.attname, v_found.wanted, sqlerrm),
+          hint = 'Drop what depends on the column, and make it again in a migration after Holdfast''s.';
+      end if;
+      if v_found.rule is not null then
+        execute format('update public.video_database_state set %1$I = %2$s where %1$I is distinct from %2$s', v_found.attname, v_found.expression);
+        perform holdfast.change(
+          format('alter table public.video_database_state add constraint %I %s', 'holdfast_' || v_found.attname || '_check', v_found.rule),
+          format('alter table public.video_database_state drop constraint %I', 'holdfast_' || v_found.attname || '_check')
+        );
+      end if;
+      raise notice 'public.video_database_state.%: stays %, as something depends on it', v_found.attname, v_found.type;
+    end;
+  end loop;
+end;
+$$;
+
+-- The columns of a lease, and the locks that are held.
+do $$
+declare
+  v_now constant timestamptz := clock_timestamp();
+  v_held bigint;
+begin
+  if to_regclass('public.video_database_state') is null then
+    return;
+  end if;
+  set constraints all immediate; -- a constraint of the project's own that is deferred would stand in the way
+  perform holdfast.change(
+    'alter table public.video_database_state
+      add column lock_id uuid,
+      add column lock_expires_at timestamptz,
+      add column lock_ttl_seconds integer,
+      add column lock_database_names text[],
+      add column fencing_token bigint not null default holdfast.clock_token(),
+      add column has_line boolean not null default false',
+    'alter table public.video_database_state
+      drop column lock_id, drop column lock_expires_at, drop column lock_ttl_seconds, drop column lock_database_names,
+      drop column fencing_token, drop column has_line'
+  );
+  update public.video_database_state s
+  set tenant_id = v.tenant_id
+  from public.videos v
+  where v.id = s.video_id and s.tenant_id is distinct from v.tenant_id and v.tenant_id is not null;
+  update public.video_database_state s
+  set server_version = coalesce(s.server_version, 0),
+    wasabi_version = coalesce(s.wasabi_version, 0),
+    lock_id = case when h.is_held then gen_random_uuid() end,
+    lock_holder_user_id = case when h.is_held then case s.lock_type when 'client' then lower(s.lock_holder_user_id) else s.lock_holder_user_id end end,
+    lock_type = case when h.is_held then s.lock_type end,
+    locked_at = case when h.is_held then least(coalesce(s.locked_at, s.last_activity_at), v_now) end,
+    last_activity_at = case when h.is_held then least(coalesce(s.last_activity_at, s.locked_at), v_now) end,
+    lock_expires_at = case when h.is_held then v_now + interval '1 hour' end,
+    lock_ttl_seconds = case when h.is_held then 3600 end
+  from public.video_database_state t
+  cross join lateral (select coalesce(t.lock_holder_user_id <> '', false) as is_held) h
+  where t.video_id = s.video_id and t.database_name = s.database_name and (
+    t.server_version is null or t.wasabi_version is null
+    or num_nonnulls(t.lock_holder_user_id, t.lock_type, t.locked_at, t.last_activity_at) > 0
+  );
+  select count(*) into v_held from public.video_database_state s where s.lock_id is not null;
+  raise notice 'public.video_database_state was taken over: % locks are held, as leases until %', v_held, v_now + interval '1 hour';
+end;
+$$;
+
+-- Its rules, as 20_video_database_state.sql has them. A row may have no video any more: it stays.
+do $$
+declare
+  v_found record;
+  v_stray bigint;
+begin
+  if to_regclass('public.video_database_state') is null then
+    return;
+  end if;
+  set constraints all immediate;
+  for v_found in
+    select a.attname, w.default, pg_get_expr(d.adbin, d.adrelid) as own_default, a.attnotnull
+    from (values ('tenant_id', null), ('server_version', '0'), ('wasabi_version', '0')) w (name, "default")
+    join pg_catalog.pg_attribute a on a.attrelid = 'public.video_database_state'::regclass and a.attname = w.name
+    left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+  loop
+    perform holdfast.change(
+      format('alter table public.video_database_state alter column %I set not null', v_found.attname),
+      case when v_found.attnotnull then 'select' else format('alter table public.video_database_state alter column %I drop not null', v_found.attname) end
+    );
+    if v_found.default is not null then
+      perform holdfast.change(
+        format('alter table public.video_database_state alter column %I set default %s', v_found.attname, v_found.default),
+        coalesce(
+          format('alter table public.video_database_state alter column %I set default ', v_found.attname) || v_found.own_default,
+          format('alter table public.video_database_state alter column %I drop default', v_found.attname)
+        )
+      );
+    end if;
+  end loop;
+  perform holdfast.change(
+    'alter table public.video_database_state
+      add constraint video_database_state_video_fkey foreign key (tenant_id, video_id)
+        references public.videos (tenant_id, id) on update cascade on delete cascade not valid,
+      add constraint video_database_state_lock_all_or_none_check check (
+        num_nulls(
+          lock_id, lock_holder_user_id, lock_type, locked_at, last_activity_at, lock_expires_at, lock_ttl_seconds
+        ) % 7 = 0
+      )',
+    'alter table public.video_database_state
+      drop constraint video_database_state_video_fkey, drop constraint video_database_state_lock_all_or_none_check'
+  );
+  select count(*) into v_stray
+  from public.video_database_state s
+  where not exists (select from public.videos v where v.id = s.video_id and v.tenant_id = s.tenant_id);
+  if v_stray = 0 then
+    alter table public.video_database_state validate constraint video_database_state_video_fkey;
+  else
+    raise notice 'public.video_database_state: % rows belong to no video of a tenant. They stay', v_stray;
+  end if;
+end;
+$$;
+
+-- The rest of the shape, and what comes later, in other files, to take away.
+do $$
+declare
+  v_table constant regclass := to_regclass('public.video_database_state');
+begin
+  if v_table is null then
+    return;
+  end if;
+  perform holdfast.change('alter table public.video_database_state set (fillfactor = 70)', coalesce(
+    (
+      select 'alter table public.video_database_state set (' || o || ')'
+      from pg_catalog.pg_class c, unnest(c.reloptions) o
+      where c.oid = v_table and o like 'fillfactor=%'
+    ),
+    'alter table public.video_database_state reset (fillfactor)'
+  ));
+  if to_regclass('public.video_database_state_tenant_id_video_id_idx') is null then
+    perform holdfast.change(
+      'create index video_database_state_tenant_id_video_id_idx on public.video_database_state (tenant_id, video_id)',
+      'drop index public.video_database_state_tenant_id_video_id_idx'
+    );
+  end if;
+  insert into holdfast.undo (statement)
+  values
+    ('revoke all on table public.video_database_state from public, anon, authenticated, service_role'),
+    ('drop policy video_database_state_select_member on public.video_database_state'),
+    ('drop trigger video_database_state_limit_databases on public.video_database_state'),
+    ('drop trigger video_database_state_remember_what_outlived_the_row on public.video_database_state'),
+    ('drop trigger video_database_state_keep_what_outlives_the_row on public.video_database_state'),
+    ('drop trigger video_database_state_end_lease_of_moved_row on public.video_database_state'),
+    ('drop trigger video_database_state_refuse_truncate on public.video_database_state'),
+    ('update public.video_database_state set lock_id = null, lock_holder_user_id = null, lock_type = null, locked_at = null, last_activity_at = null, lock_expires_at = null, lock_ttl_seconds = null where lock_expires_at <= clock_timestamp()');
+end;
+$$;
+
+-- The lock itself. One row for each database of a video says who holds it now. (Where a project had such a table already, it
+-- has this shape by now: 19_adopt_state.sql.)
+create table if not exists public.video_database_state (
   video_id uuid not null,
   database_name holdfast.database_name not null,
   tenant_id uuid not null,
@@ -322,7 +672,8 @@ create table public.video_database_state (
 );
 
 -- serves the foreign key (cascades look a video's rows up by it) and the policy
-create index video_database_state_tenant_id_video_id_idx on public.video_database_state (tenant_id, video_id);
+create index if not exists video_database_state_tenant_id_video_id_idx
+  on public.video_database_state (tenant_id, video_id);
 
 -- The planner's estimates pass row level security by (Prefer: count=planned). Without statistics on these columns they say
 -- nothing of one tenant, video or holder. No plan of Holdfast's needs them: it looks up by whole keys.
@@ -727,24 +1078,30 @@ begin
     perform set_config(
       'lock_timeout', greatest(1, extract(epoch from p_until - clock_timestamp()) * 1000)::integer::text, true
     );
-    v_shared := false;
-    if p_for_grant then
-      -- a live lease is being taken over: from now on no assert of its holder may begin
-      select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared
-      from public.video_database_state s
-      where s.video_id = p_video_id and s.database_name = v_name;
-    end if;
-    if v_shared is not true then
-      -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
-      -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
-      update public.video_database_state s
-      set has_line = s.has_line
-      where s.video_id = p_video_id and s.database_name = v_name
-      returning s.xmax <> '0' into v_shared;
-    end if;
-    if v_shared and p_for_grant then
-      perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;
-    end if;
+    loop
+      v_shared := false;
+      if p_for_grant then
+        -- a live lease is being taken over: from now on no assert of its holder may begin
+        select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared
+        from public.video_database_state s
+        where s.video_id = p_video_id and s.database_name = v_name;
+      end if;
+      if v_shared is not true then
+        -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
+        -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
+        update public.video_database_state s
+        set has_line = s.has_line
+        where s.video_id = p_video_id and s.database_name = v_name
+        returning s.xmax <> '0' into v_shared;
+      end if;
+      if v_shared and p_for_grant then
+        perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;
+      end if;
+      exit when found;
+      -- the row was deleted; another may have come in its place, which nobody has locked yet
+      perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name;
+      exit when not found;
+    end loop;
   end loop;
   perform set_config('lock_timeout', '450ms', true); -- as the functions have it
   return true;
@@ -785,8 +1142,8 @@ revoke all on function holdfast.create_rows(uuid, text[], timestamptz) from publ
 comment on function holdfast.create_rows(uuid, text[], timestamptz) is
   'Makes the state rows that are missing, free. To make a row and to lock it are two steps, so that one path grants. False: somebody else''s transaction is in the way.';
 
--- The decision, as it usually is, in one piece: helpers cost 12 % here. It reads, and writes at most once, and only if the row
--- is still the version that was read: compare-and-set on xmin, which covers lease, token, versions and tenant at once. So a
+-- The decision, as it usually is. Over 70 lines: in one piece, as helpers cost 12 % here. It reads, and writes at most once,
+-- and only if the row is still the version that was read: compare-and-set on xmin, which covers lease, token, versions and tenant at once. So a
 -- refusal is a plain read (P10), a grant is one update of one row, and of N simultaneous callers one finds the row as it was
 -- (P2). Whatever is not usual, or was not so in the end, goes to acquire_in_turn().
 create function holdfast.acquire_lock(
@@ -1058,6 +1415,7 @@ comment on function holdfast.retry_after_ms(text, holdfast.met) is
 -- Everything that acquire_lock() does not do in one piece: errors, the same grant again, take-over, the line, sets, rows that
 -- do not exist yet or that somebody else has. Look; if something is to be written, lock the rows and look again, since nothing
 -- that was read before a wait is believed after it (P3).
+-- Over 70 lines: what makes the loop right is the order of its questions, which is seen in one piece.
 create function holdfast.acquire_in_turn(
   p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl integer, p_take_over boolean,
   p_queue_seconds integer, p_database_names text[], p_user uuid, p_holder text, p_type text
@@ -1546,6 +1904,7 @@ comment on function holdfast.meet_release(
   uuid, text[], text[], uuid, text, boolean, uuid, text, timestamptz
 ) is 'Looks at the locks that a release names, one row for each, in the order of the names. It only reads.';
 
+-- Over 70 lines: as in acquire_in_turn(), the order of the questions is what makes the loop right.
 create function holdfast.release_in_turn(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_lock_holder_user_id text, p_force boolean,
   p_database_names text[], p_user uuid, p_type text
@@ -2109,6 +2468,9 @@ begin
     end if;
     perform pg_sleep(0.001 * (1 << v_try));
   end loop;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform holdfast.refuse_old_snapshot(p_video_id, p_database_name);
+  end if;
   -- P3: the clock is read after the row was had
   if v_seen.fencing_token = p_token and v_seen.lock_expires_at > clock_timestamp()
     and (p_lock_id is null or v_seen.lock_id = p_lock_id)
@@ -2131,6 +2493,27 @@ revoke all on function holdfast.check_token(uuid, text, bigint, uuid) from publi
 grant execute on function holdfast.check_token(uuid, text, bigint, uuid) to authenticated, service_role;
 comment on function holdfast.check_token(uuid, text, bigint, uuid) is
   'Returns if the token is that of a live lease on this very lock, which then cannot be granted anew until the transaction ends; else raises PT412, or PT503 while the lock or its video is being changed.';
+
+create function holdfast.refuse_old_snapshot(p_video_id uuid, p_database_name text) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  -- Such a transaction sees the row as it was at its first statement, and may share it even if it has changed since. To lock
+  -- it for a write is refused then, with 40001.
+  perform
+  from public.video_database_state s
+  where s.video_id = p_video_id and s.database_name = p_database_name
+  for no key update skip locked;
+  if not found then
+    perform holdfast.raise_error('LOCK_BUSY', format(
+      'Another transaction is changing the lock on %s of video %s.', p_database_name, p_video_id
+    ));
+  end if;
+end;
+$$;
+revoke all on function holdfast.refuse_old_snapshot(uuid, text) from public, anon, authenticated, service_role;
+comment on function holdfast.refuse_old_snapshot(uuid, text) is
+  'At repeatable read and serializable: raises 40001 if the state row has changed since the transaction''s snapshot, PT503 while it is being changed.';
 
 create function holdfast.raise_lock_not_held(
   p_video_id uuid, p_database_name text, p_token bigint, p_lock_id uuid, p_user uuid,
@@ -2275,6 +2658,34 @@ return (
 revoke all on function holdfast.guard_function(regclass) from public, anon, authenticated, service_role;
 comment on function holdfast.guard_function(regclass) is 'The name of the trigger function that guard() makes for a table.';
 
+-- Nearly always all rows of a statement belong to one lock: to see that takes a third of what it takes to sort them.
+create function holdfast.guard_check(p_rows text, p_video_column name, p_database_column name, p_database text) returns text
+language plpgsql immutable set search_path = ''
+as $$
+declare
+  v_video constant text := format('r.%I', p_video_column);
+  v_name constant text := coalesce('r.' || quote_ident(p_database_column) || '::text', quote_literal(p_database) || '::text');
+  v_other constant text := v_video || ' is distinct from v_lock.video_id'
+    || case when p_database_column is null then '' else format(' or %s is distinct from v_lock.database_name', v_name) end;
+begin
+  return format($check$
+        select %2$s as video_id, %3$s as database_name into v_lock from %1$s r limit 1;
+        if found then
+          perform from %1$s r where %4$s limit 1;
+          if not found then
+            perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
+          else
+            for v_lock in select distinct %2$s as video_id, %3$s as database_name from %1$s r order by 1, 2 loop
+              perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
+            end loop;
+          end if;
+        end if;$check$, p_rows, v_video, v_name, v_other);
+end;
+$$;
+revoke all on function holdfast.guard_check(text, name, name, text) from public, anon, authenticated, service_role;
+comment on function holdfast.guard_check(text, name, name, text) is
+  'The piece of a table''s trigger function that checks each lock of these rows once, in the order of their keys.';
+
 create function holdfast.guard(
   "table" regclass, database text default null, video_column name default 'video_id', database_column name default null
 ) returns void
@@ -2286,7 +2697,6 @@ declare
     select a.atttypid from pg_catalog.pg_attribute a
     where a.attrelid = "table" and a.attname = video_column and a.attnum > 0 and not a.attisdropped
   );
-  v_lock text;
 begin
   perform from pg_catalog.pg_class c where c.oid = "table" and c.relkind in ('r', 'p');
   if not found then
@@ -2310,40 +2720,28 @@ begin
   perform database::holdfast.database_name;
   perform holdfast.unguard("table");
 
-  v_lock := format('r.%I as video_id, %s as database_name', video_column, case
-    when database is not null then format('%L::text', database) else format('r.%I::text', database_column)
-  end);
   execute format($function$
-    create function holdfast.%1$I() returns trigger language plpgsql set search_path = '' as $guard$
+    create function holdfast.%I() returns trigger language plpgsql set search_path = '' as $guard$
     declare
       v_lock record;
     begin
-      if tg_op = 'INSERT' then
-        for v_lock in select distinct %2$s from new_rows r order by 1, 2 loop
-          perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
-        end loop;
-      elsif tg_op = 'DELETE' then
-        for v_lock in select distinct %2$s from old_rows r order by 1, 2 loop
-          perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
-        end loop;
-      else
-        for v_lock in select %2$s from new_rows r union select %2$s from old_rows r order by 1, 2 loop
-          perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
-        end loop;
+      if tg_op = 'INSERT' then%s
+      elsif tg_op = 'DELETE' then%s
+      else%s
       end if;
       return null;
     end;
     $guard$
-  $function$, v_function, v_lock);
+  $function$, v_function,
+    holdfast.guard_check('new_rows', video_column, database_column, database),
+    holdfast.guard_check('old_rows', video_column, database_column, database),
+    holdfast.guard_check('(table new_rows union all table old_rows)', video_column, database_column, database)
+  );
   execute format('revoke all on function holdfast.%I() from public, anon, authenticated, service_role', v_function);
   execute format('comment on function holdfast.%I() is %L', v_function,
     format('Trigger, made by holdfast.guard() for %s: checks the fencing token of each lock that a statement touched.', "table"));
   perform holdfast.add_guard_triggers(t.relid, v_function)
-  from (
-    select "table" as relid
-    union
-    select p.relid from pg_catalog.pg_partition_tree("table") p
-  ) t;
+  from (select "table" as relid union select p.relid from pg_catalog.pg_partition_tree("table") p) t;
 end;
 $$;
 revoke all on function holdfast.guard(regclass, text, name, name) from public, anon, authenticated, service_role;
@@ -2655,9 +3053,9 @@ begin
     return;
   end if;
   create extension if not exists pg_cron;
-  perform cron.schedule('holdfast-release-expired-locks', '* * * * *', 'select public.release_expired_locks()');
+  perform cron.schedule('holdfast-release-expired-locks', '* * * * *', 'select holdfast.release_expired_locks(10000)');
   perform cron.schedule('holdfast-prune-lock-history', '17 3 * * *',
-    'select public.prune_lock_history(batch_size => 100000)');
+    $run$select holdfast.prune_lock_history('90 days', 100000)$run$);
 exception when others then
   raise notice 'pg_cron could not be used (%): release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operating/watch.md.', sqlerrm;
 end;
@@ -2711,6 +3109,26 @@ revoke all on function holdfast.wanted_privileges() from public, anon, authentic
 comment on function holdfast.wanted_privileges() is
   'What the API''s roles may do with Holdfast''s objects: the grants that stand under each object, once more, for repair_privileges(). A test compares the two.';
 
+create function holdfast.own_functions() returns table (object text, function regprocedure)
+language sql stable set search_path = ''
+as $$
+  select n.nspname || '.' || p.proname, p.oid::regprocedure
+  from pg_catalog.pg_proc p
+  join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  where n.nspname = 'holdfast' or p.oid in (
+    -- by their types, too: a project may have namesakes
+    'public.acquire_lock(uuid, text, text, uuid, integer, boolean, integer, text[])'::regprocedure,
+    'public.renew_lock(uuid, text, uuid, integer, boolean, text[])'::regprocedure,
+    'public.release_lock(uuid, text, uuid, text, boolean, text[])'::regprocedure,
+    'public.assert_lock_held(uuid, text, bigint)'::regprocedure,
+    'public.advance_server_version(uuid, text, bigint)'::regprocedure,
+    'public.release_expired_locks(integer)'::regprocedure,
+    'public.prune_lock_history(interval, integer)'::regprocedure
+  )
+$$;
+revoke all on function holdfast.own_functions() from public, anon, authenticated, service_role;
+comment on function holdfast.own_functions() is 'Holdfast''s functions, without namesakes in public that are the project''s own.';
+
 create function holdfast.present_privileges()
 returns table (object text, kind text, column_name text, grantee text, privilege text, target text)
 language sql stable set search_path = ''
@@ -2741,10 +3159,7 @@ as $$
     from pg_catalog.pg_proc p
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     cross join lateral pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
-    where n.nspname = 'holdfast' or n.nspname = 'public' and p.proname in (
-      'acquire_lock', 'renew_lock', 'release_lock', 'assert_lock_held', 'advance_server_version', 'release_expired_locks',
-      'prune_lock_history'
-    )
+    where p.oid in (select f.function from holdfast.own_functions() f)
   )
   select p.object, p.kind, p.column_name, coalesce(r.rolname, 'public'), p.privilege_type, p.target
   from present p
@@ -2769,9 +3184,9 @@ as $$
   )
   union all
   select w.object, w.kind, w.column_name, w.grantee, w.privilege, coalesce((
-    select p.oid::regprocedure::text
-    from pg_catalog.pg_proc p
-    where w.kind = 'function' and p.pronamespace::regnamespace || '.' || p.proname = w.object
+    select f.function::text
+    from holdfast.own_functions() f
+    where w.kind = 'function' and f.object = w.object
   ), w.object), true
   from holdfast.wanted_privileges() w
   where not exists (
@@ -2822,9 +3237,19 @@ begin
     raise notice 'There is no publication supabase_realtime here: lock changes are not sent to browsers.';
     return;
   end if;
-  alter publication supabase_realtime add table public.video_database_state;
+  perform
+  from pg_catalog.pg_publication_tables t
+  where t.pubname = 'supabase_realtime' and t.schemaname = 'public' and t.tablename = 'video_database_state';
+  if found then
+    raise notice 'The publication supabase_realtime was left as it is: it has video_database_state already.';
+    return;
+  end if;
+  perform holdfast.change(
+    'alter publication supabase_realtime add table public.video_database_state',
+    'alter publication supabase_realtime drop table public.video_database_state'
+  );
 exception when others then
-  -- it may be FOR ALL TABLES already, or not ours to change
+  -- it may not be ours to change
   raise notice 'The publication supabase_realtime was left as it is: %', sqlerrm;
 end;
 $$;

@@ -23,6 +23,8 @@ begin
   perform
   from public.videos v
   where v.id = p_video_id
+    -- a project's own videos may have none
+    and v.tenant_id is not null
     and (p_user is null or (
       select true from holdfast.membership m where m.tenant_id = v.tenant_id and m.user_id = p_user limit 1
     ));

@@ -1,15 +1,6 @@
--- The clock as a number: what a fencing token is made of.
-create function holdfast.clock_token() returns bigint
-language sql volatile set search_path = ''
-return (date_part('epoch', clock_timestamp()) * 1000000)::bigint;
-revoke all on function holdfast.clock_token() from public, anon, authenticated, service_role;
--- a row made by hand has it as its default
-grant execute on function holdfast.clock_token() to service_role;
-comment on function holdfast.clock_token() is
-  'The database''s clock in microseconds since 1970: below 2^53, and so exact in JavaScript, until the year 2255.';
-
--- The lock itself. One row for each database of a video says who holds it now.
-create table public.video_database_state (
+-- The lock itself. One row for each database of a video says who holds it now. (Where a project had such a table already, it
+-- has this shape by now: 19_adopt_state.sql.)
+create table if not exists public.video_database_state (
   video_id uuid not null,
   database_name holdfast.database_name not null,
   tenant_id uuid not null,
@@ -43,7 +34,8 @@ create table public.video_database_state (
 );
 
 -- serves the foreign key (cascades look a video's rows up by it) and the policy
-create index video_database_state_tenant_id_video_id_idx on public.video_database_state (tenant_id, video_id);
+create index if not exists video_database_state_tenant_id_video_id_idx
+  on public.video_database_state (tenant_id, video_id);
 
 -- The planner's estimates pass row level security by (Prefer: count=planned). Without statistics on these columns they say
 -- nothing of one tenant, video or holder. No plan of Holdfast's needs them: it looks up by whole keys.

@@ -30,24 +30,30 @@ begin
     perform set_config(
       'lock_timeout', greatest(1, extract(epoch from p_until - clock_timestamp()) * 1000)::integer::text, true
     );
-    v_shared := false;
-    if p_for_grant then
-      -- a live lease is being taken over: from now on no assert of its holder may begin
-      select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared
-      from public.video_database_state s
-      where s.video_id = p_video_id and s.database_name = v_name;
-    end if;
-    if v_shared is not true then
-      -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
-      -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
-      update public.video_database_state s
-      set has_line = s.has_line
-      where s.video_id = p_video_id and s.database_name = v_name
-      returning s.xmax <> '0' into v_shared;
-    end if;
-    if v_shared and p_for_grant then
-      perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;
-    end if;
+    loop
+      v_shared := false;
+      if p_for_grant then
+        -- a live lease is being taken over: from now on no assert of its holder may begin
+        select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared
+        from public.video_database_state s
+        where s.video_id = p_video_id and s.database_name = v_name;
+      end if;
+      if v_shared is not true then
+        -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
+        -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
+        update public.video_database_state s
+        set has_line = s.has_line
+        where s.video_id = p_video_id and s.database_name = v_name
+        returning s.xmax <> '0' into v_shared;
+      end if;
+      if v_shared and p_for_grant then
+        perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;
+      end if;
+      exit when found;
+      -- the row was deleted; another may have come in its place, which nobody has locked yet
+      perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name;
+      exit when not found;
+    end loop;
   end loop;
   perform set_config('lock_timeout', '450ms', true); -- as the functions have it
   return true;

@@ -108,6 +108,7 @@ comment on function holdfast.retry_after_ms(text, holdfast.met) is
 -- Everything that acquire_lock() does not do in one piece: errors, the same grant again, take-over, the line, sets, rows that
 -- do not exist yet or that somebody else has. Look; if something is to be written, lock the rows and look again, since nothing
 -- that was read before a wait is believed after it (P3).
+-- Over 70 lines: what makes the loop right is the order of its questions, which is seen in one piece.
 create function holdfast.acquire_in_turn(
   p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl integer, p_take_over boolean,
   p_queue_seconds integer, p_database_names text[], p_user uuid, p_holder text, p_type text

@@ -78,6 +78,7 @@ comment on function holdfast.meet_release(
   uuid, text[], text[], uuid, text, boolean, uuid, text, timestamptz
 ) is 'Looks at the locks that a release names, one row for each, in the order of the names. It only reads.';
 
+-- Over 70 lines: as in acquire_in_turn(), the order of the questions is what makes the loop right.
 create function holdfast.release_in_turn(
   p_video_id uuid, p_database_name text, p_lock_id uuid, p_lock_holder_user_id text, p_force boolean,
   p_database_names text[], p_user uuid, p_type text

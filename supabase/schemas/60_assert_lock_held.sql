@@ -45,6 +45,9 @@ begin
     end if;
     perform pg_sleep(0.001 * (1 << v_try));
   end loop;
+  if current_setting('transaction_isolation') <> 'read committed' then
+    perform holdfast.refuse_old_snapshot(p_video_id, p_database_name);
+  end if;
   -- P3: the clock is read after the row was had
   if v_seen.fencing_token = p_token and v_seen.lock_expires_at > clock_timestamp()
     and (p_lock_id is null or v_seen.lock_id = p_lock_id)
@@ -67,6 +70,27 @@ revoke all on function holdfast.check_token(uuid, text, bigint, uuid) from publi
 grant execute on function holdfast.check_token(uuid, text, bigint, uuid) to authenticated, service_role;
 comment on function holdfast.check_token(uuid, text, bigint, uuid) is
   'Returns if the token is that of a live lease on this very lock, which then cannot be granted anew until the transaction ends; else raises PT412, or PT503 while the lock or its video is being changed.';
+
+create function holdfast.refuse_old_snapshot(p_video_id uuid, p_database_name text) returns void
+language plpgsql set search_path = ''
+as $$
+begin
+  -- Such a transaction sees the row as it was at its first statement, and may share it even if it has changed since. To lock
+  -- it for a write is refused then, with 40001.
+  perform
+  from public.video_database_state s
+  where s.video_id = p_video_id and s.database_name = p_database_name
+  for no key update skip locked;
+  if not found then
+    perform holdfast.raise_error('LOCK_BUSY', format(
+      'Another transaction is changing the lock on %s of video %s.', p_database_name, p_video_id
+    ));
+  end if;
+end;
+$$;
+revoke all on function holdfast.refuse_old_snapshot(uuid, text) from public, anon, authenticated, service_role;
+comment on function holdfast.refuse_old_snapshot(uuid, text) is
+  'At repeatable read and serializable: raises 40001 if the state row has changed since the transaction''s snapshot, PT503 while it is being changed.';
 
 create function holdfast.raise_lock_not_held(
   p_video_id uuid, p_database_name text, p_token bigint, p_lock_id uuid, p_user uuid,

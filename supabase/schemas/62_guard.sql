@@ -45,6 +45,34 @@ return (
 revoke all on function holdfast.guard_function(regclass) from public, anon, authenticated, service_role;
 comment on function holdfast.guard_function(regclass) is 'The name of the trigger function that guard() makes for a table.';
 
+-- Nearly always all rows of a statement belong to one lock: to see that takes a third of what it takes to sort them.
+create function holdfast.guard_check(p_rows text, p_video_column name, p_database_column name, p_database text) returns text
+language plpgsql immutable set search_path = ''
+as $$
+declare
+  v_video constant text := format('r.%I', p_video_column);
+  v_name constant text := coalesce('r.' || quote_ident(p_database_column) || '::text', quote_literal(p_database) || '::text');
+  v_other constant text := v_video || ' is distinct from v_lock.video_id'
+    || case when p_database_column is null then '' else format(' or %s is distinct from v_lock.database_name', v_name) end;
+begin
+  return format($check$
+        select %2$s as video_id, %3$s as database_name into v_lock from %1$s r limit 1;
+        if found then
+          perform from %1$s r where %4$s limit 1;
+          if not found then
+            perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
+          else
+            for v_lock in select distinct %2$s as video_id, %3$s as database_name from %1$s r order by 1, 2 loop
+              perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
+            end loop;
+          end if;
+        end if;$check$, p_rows, v_video, v_name, v_other);
+end;
+$$;
+revoke all on function holdfast.guard_check(text, name, name, text) from public, anon, authenticated, service_role;
+comment on function holdfast.guard_check(text, name, name, text) is
+  'The piece of a table''s trigger function that checks each lock of these rows once, in the order of their keys.';
+
 create function holdfast.guard(
   "table" regclass, database text default null, video_column name default 'video_id', database_column name default null
 ) returns void
@@ -56,7 +84,6 @@ declare
     select a.atttypid from pg_catalog.pg_attribute a
     where a.attrelid = "table" and a.attname = video_column and a.attnum > 0 and not a.attisdropped
   );
-  v_lock text;
 begin
   perform from pg_catalog.pg_class c where c.oid = "table" and c.relkind in ('r', 'p');
   if not found then
@@ -80,40 +107,28 @@ begin
   perform database::holdfast.database_name;
   perform holdfast.unguard("table");
 
-  v_lock := format('r.%I as video_id, %s as database_name', video_column, case
-    when database is not null then format('%L::text', database) else format('r.%I::text', database_column)
-  end);
   execute format($function$
-    create function holdfast.%1$I() returns trigger language plpgsql set search_path = '' as $guard$
+    create function holdfast.%I() returns trigger language plpgsql set search_path = '' as $guard$
     declare
       v_lock record;
     begin
-      if tg_op = 'INSERT' then
-        for v_lock in select distinct %2$s from new_rows r order by 1, 2 loop
-          perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
-        end loop;
-      elsif tg_op = 'DELETE' then
-        for v_lock in select distinct %2$s from old_rows r order by 1, 2 loop
-          perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
-        end loop;
-      else
-        for v_lock in select %2$s from new_rows r union select %2$s from old_rows r order by 1, 2 loop
-          perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
-        end loop;
+      if tg_op = 'INSERT' then%s
+      elsif tg_op = 'DELETE' then%s
+      else%s
       end if;
       return null;
     end;
     $guard$
-  $function$, v_function, v_lock);
+  $function$, v_function,
+    holdfast.guard_check('new_rows', video_column, database_column, database),
+    holdfast.guard_check('old_rows', video_column, database_column, database),
+    holdfast.guard_check('(table new_rows union all table old_rows)', video_column, database_column, database)
+  );
   execute format('revoke all on function holdfast.%I() from public, anon, authenticated, service_role', v_function);
   execute format('comment on function holdfast.%I() is %L', v_function,
     format('Trigger, made by holdfast.guard() for %s: checks the fencing token of each lock that a statement touched.', "table"));
   perform holdfast.add_guard_triggers(t.relid, v_function)
-  from (
-    select "table" as relid
-    union
-    select p.relid from pg_catalog.pg_partition_tree("table") p
-  ) t;
+  from (select "table" as relid union select p.relid from pg_catalog.pg_partition_tree("table") p) t;
 end;
 $$;
 revoke all on function holdfast.guard(regclass, text, name, name) from public, anon, authenticated, service_role;

@@ -7,9 +7,9 @@ begin
     return;
   end if;
   create extension if not exists pg_cron;
-  perform cron.schedule('holdfast-release-expired-locks', '* * * * *', 'select public.release_expired_locks()');
+  perform cron.schedule('holdfast-release-expired-locks', '* * * * *', 'select holdfast.release_expired_locks(10000)');
   perform cron.schedule('holdfast-prune-lock-history', '17 3 * * *',
-    'select public.prune_lock_history(batch_size => 100000)');
+    $run$select holdfast.prune_lock_history('90 days', 100000)$run$);
 exception when others then
   raise notice 'pg_cron could not be used (%): release_expired_locks() and prune_lock_history() are not scheduled. No lock depends on them; see docs/operating/watch.md.', sqlerrm;
 end;

@@ -46,6 +46,26 @@ revoke all on function holdfast.wanted_privileges() from public, anon, authentic
 comment on function holdfast.wanted_privileges() is
   'What the API''s roles may do with Holdfast''s objects: the grants that stand under each object, once more, for repair_privileges(). A test compares the two.';
 
+create function holdfast.own_functions() returns table (object text, function regprocedure)
+language sql stable set search_path = ''
+as $$
+  select n.nspname || '.' || p.proname, p.oid::regprocedure
+  from pg_catalog.pg_proc p
+  join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  where n.nspname = 'holdfast' or p.oid in (
+    -- by their types, too: a project may have namesakes
+    'public.acquire_lock(uuid, text, text, uuid, integer, boolean, integer, text[])'::regprocedure,
+    'public.renew_lock(uuid, text, uuid, integer, boolean, text[])'::regprocedure,
+    'public.release_lock(uuid, text, uuid, text, boolean, text[])'::regprocedure,
+    'public.assert_lock_held(uuid, text, bigint)'::regprocedure,
+    'public.advance_server_version(uuid, text, bigint)'::regprocedure,
+    'public.release_expired_locks(integer)'::regprocedure,
+    'public.prune_lock_history(interval, integer)'::regprocedure
+  )
+$$;
+revoke all on function holdfast.own_functions() from public, anon, authenticated, service_role;
+comment on function holdfast.own_functions() is 'Holdfast''s functions, without namesakes in public that are the project''s own.';
+
 create function holdfast.present_privileges()
 returns table (object text, kind text, column_name text, grantee text, privilege text, target text)
 language sql stable set search_path = ''
@@ -76,10 +96,7 @@ as $$
     from pg_catalog.pg_proc p
     join pg_catalog.pg_namespace n on n.oid = p.pronamespace
     cross join lateral pg_catalog.aclexplode(coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))) a
-    where n.nspname = 'holdfast' or n.nspname = 'public' and p.proname in (
-      'acquire_lock', 'renew_lock', 'release_lock', 'assert_lock_held', 'advance_server_version', 'release_expired_locks',
-      'prune_lock_history'
-    )
+    where p.oid in (select f.function from holdfast.own_functions() f)
   )
   select p.object, p.kind, p.column_name, coalesce(r.rolname, 'public'), p.privilege_type, p.target
   from present p
@@ -104,9 +121,9 @@ as $$
   )
   union all
   select w.object, w.kind, w.column_name, w.grantee, w.privilege, coalesce((
-    select p.oid::regprocedure::text
-    from pg_catalog.pg_proc p
-    where w.kind = 'function' and p.pronamespace::regnamespace || '.' || p.proname = w.object
+    select f.function::text
+    from holdfast.own_functions() f
+    where w.kind = 'function' and f.object = w.object
   ), w.object), true
   from holdfast.wanted_privileges() w
   where not exists (

@@ -5,6 +5,7 @@ import type { SupabaseClient } from "@supabase/supabase-js";
 import type { BrokenRule } from "../../functions/_shared/contract.ts";
 import { ERRORS, GUARD_ERRORS, type Raised } from "../../functions/_shared/errors.ts";
 import {
+  DATABASE_NAME,
   DATABASE_NAMES,
   END_REASONS,
   HOLDER_CHARACTERS,
@@ -425,4 +426,15 @@ Deno.test("the end reasons are those of the database: of leases, and cancelled o
     domain!.reasons.toSorted(),
     END_REASONS.filter((reason) => reason !== "cancelled").toSorted(),
   );
+});
+
+Deno.test("a database's name has one pattern: in the rules, in SQL and in the domain", async () => {
+  const patterns = await sql<{ pattern: string }[]>`
+    select distinct pattern[1] as pattern from (
+      select pg_get_constraintdef(c.oid) from pg_catalog.pg_constraint c
+      where c.contypid = 'holdfast.database_name'::regtype
+      union all
+      select p.prosrc from pg_catalog.pg_proc p where p.pronamespace = 'holdfast'::regnamespace
+    ) t (text), regexp_matches(t.text, '''(\\^\\[a-z\\][^'']*\\$)''', 'g') as pattern`;
+  assertEquals(patterns.map(({ pattern }) => pattern), [DATABASE_NAME.source]);
 });

@@ -192,6 +192,10 @@ Deno.test("INVALID_REQUEST: rules about several fields are told beside those abo
       { video_id, database_name, ...target },
       [["lock_id", MESSAGES.nothingToRelease]],
     ]),
+    ["lock-release", { video_id: 1, database_name }, [
+      ["video_id", MESSAGES.uuid],
+      ["lock_id", MESSAGES.nothingToRelease],
+    ]],
     ...[{ lock_id }, { force: true }, { lock_id, force: true }].map((
       target,
     ): [string, Record<string, unknown>, [string, string][]] => [
@@ -433,6 +437,8 @@ Deno.test("DATABASE_UNAVAILABLE: whatever says not now, with Retry-After", async
     ),
     "a gateway with a code of its own": () =>
       Response.json({ code: "UPSTREAM_DOWN", message: "" }, { status: 503 }),
+    "a proxy with a code of its own": () =>
+      Response.json({ code: "PROJECT_PAUSED", message: "" }, { status: 540 }),
     ...Object.fromEntries(
       NOT_NOW_CODES.map(([code, status]) => [
         code,
@@ -634,6 +640,13 @@ Deno.test("a database that finds the row locked (55P03) is asked once more, and 
     }
     assertEquals(api.calls.length, 4);
     assertEquals(own.log.map(({ outcome }) => outcome), ["busy", "busy"]);
+
+    // without the database's time there is no answer that has one
+    await using timeless = serveDataApi(locked("none"));
+    await using lost = await serveFunction(name, timeless.url);
+    const without = await post(name, { base: lost.url, body: JSON.stringify(one) });
+    if (name === "lock-release") assertEquals<unknown>(without.body, busy);
+    else assertError(without, "DATABASE_UNAVAILABLE");
 
     let calls = 0;
     const { reason: _, ...yes } = { ...busy, [Object.keys(busy)[0]!]: true };

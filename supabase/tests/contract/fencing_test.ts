@@ -13,12 +13,9 @@ import {
   secretKey,
   sql,
 } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
+import { layout, newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
 
 const captions = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "captions" });
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 const doc = await Deno.readTextFile(
@@ -237,10 +234,10 @@ Deno.test("without credentials no token is ever good", async () => {
 Deno.test("step by step: the holder asserts, the lease runs out, a contender is busy until the holder commits", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
-  await tenant.backdate(119.8, tenant.video, "captions");
   await using holder = openSession({ role: "service_role" });
   await using contender = openSession({ role: "service_role" });
-  await contender.run`select 1`;
+  for (const session of [holder, contender]) await session.run`select 1`;
+  await tenant.backdate(119.8, tenant.video, "captions");
   const take = async () =>
     (await contender.run<{ answer: { acquired: boolean; reason: string; lock: Lock } }[]>`
       select public.acquire_lock(${tenant.video}, 'captions', 'worker-2') as answer`)[0]!.answer;
@@ -435,6 +432,22 @@ Deno.test("when a stale writer and the rightful holder cross on a row, the right
   assertEquals(await texts(tenant), ["rightful"]);
 });
 
+/** Writes to a table that has the row (video, 'captions', 1), by what they are. */
+function writes(table: string, video: string): Record<string, string> {
+  return {
+    insert: `insert into ${table} values ('${video}', 'captions', 2)`,
+    update: `update ${table} set n = 3 where n = 1`,
+    delete: `delete from ${table}`,
+    "upsert that updates":
+      `insert into ${table} values ('${video}', 'captions', 1) on conflict (video, db, n) do update set n = 4`,
+    "upsert that inserts":
+      `insert into ${table} values ('${video}', 'captions', 5) on conflict do nothing`,
+    merge:
+      `merge into ${table} t using (values (1)) v (n) on t.n = v.n when matched then update set n = 6`,
+    "move away": `update ${table} set db = 'layout' where n = 1`,
+  };
+}
+
 Deno.test("every kind of write is guarded: insert, update, delete, upsert, merge, copy, truncate", async (t) => {
   await using tenant = await newTenant();
   await using table = await guarded(
@@ -446,19 +459,7 @@ Deno.test("every kind of write is guarded: insert, update, delete, upsert, merge
   await withToken(session, lock);
   const row = `('${tenant.video}', 'captions', 1)`;
   await session.run.unsafe(`insert into ${table.name} values ${row}`);
-  const writes: Record<string, string> = {
-    insert: `insert into ${table.name} values ('${tenant.video}', 'captions', 2)`,
-    update: `update ${table.name} set n = 3 where n = 1`,
-    delete: `delete from ${table.name}`,
-    "upsert that updates":
-      `insert into ${table.name} values ${row} on conflict (video, db, n) do update set n = 4`,
-    "upsert that inserts":
-      `insert into ${table.name} values ('${tenant.video}', 'captions', 5) on conflict do nothing`,
-    merge:
-      `merge into ${table.name} t using (values (1)) v (n) on t.n = v.n when matched then update set n = 6`,
-    "move away": `update ${table.name} set db = 'layout' where n = 1`,
-  };
-  for (const [what, statement] of Object.entries(writes)) {
+  for (const [what, statement] of Object.entries(writes(table.name, tenant.video))) {
     await t.step(what, async () => {
       const attempt = async (token: Lock | undefined) => {
         await withToken(session, token);
@@ -645,6 +646,34 @@ Deno.test("guard refuses what cannot be guarded, with a hint, and unguard leaves
   }
 });
 
+Deno.test("tables whose names are long and begin alike are guarded apart", async () => {
+  await using tenant = await newTenant();
+  const names = ["one", "two"].map((end) =>
+    `captions_of_a_project_that_has_quite_long_names_${end}`
+  );
+  const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
+  await using session = openSession();
+  await withToken(session, lock);
+  try {
+    for (const [i, name] of names.entries()) {
+      await sql.unsafe(`
+        create table public.${name} (video_id uuid);
+        select holdfast.guard('public.${name}', database => '${["captions", "layout"][i]}')`);
+    }
+    await sql.unsafe(`select holdfast.unguard('public.${names[1]}')`);
+    const put = (name: string) =>
+      code(session.run.unsafe(`insert into public.${name} values ($1)`, [tenant.video]));
+    assertEquals([await put(names[0]!), await put(names[1]!)], [null, null]);
+    await withToken(session, undefined);
+    assertEquals(await put(names[0]!), "PT412");
+  } finally {
+    for (const name of names) {
+      await sql.unsafe(`select holdfast.unguard('public.${name}'); drop table public.${name}`)
+        .catch(() => {});
+    }
+  }
+});
+
 Deno.test("only the owner of the database may guard and unguard", async () => {
   for (const role of ["service_role", "authenticated"] as const) {
     await using session = openSession({ role });
@@ -661,3 +690,24 @@ Deno.test("only the owner of the database may guard and unguard", async () => {
     }
   }
 });
+
+for (const level of ["repeatable read", "serializable"]) {
+  Deno.test(`P4 a transaction at ${level} does not write under a lease that ended after its first statement`, async () => {
+    await using tenant = await newTenant();
+    const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+    await using writer = openSession({ role: "service_role" });
+    const assertion = () =>
+      writer.run`select public.assert_lock_held(${tenant.video}, 'layout', ${lock!.fencing_token})`
+        .then(() => null, ({ code }) => code);
+    await writer.run.unsafe(`begin isolation level ${level}`);
+    assertEquals(await assertion(), null, "it is held");
+    await writer.run`commit`;
+
+    await writer.run.unsafe(`begin isolation level ${level}`);
+    await writer.run`select count(*) from public.videos`;
+    await release(tenant.server, { ...layout(tenant), lock_id: lock!.lock_id });
+    assertEquals((await acquire(tenant.server, { ...layout(tenant), ...W2 })).acquired, true);
+    assertEquals(await assertion(), "40001", "what it sees is old");
+    await writer.run`rollback`;
+  });
+}

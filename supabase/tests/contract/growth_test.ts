@@ -2,9 +2,7 @@
 import { assertEquals } from "@std/assert";
 import { openSession } from "../support/race.ts";
 import { acquire, invoke, release, sql } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
-
-const W1 = { lock_holder_user_id: "worker-1" };
+import { newTenant, type Tenant, W1 } from "../support/tenant.ts";
 
 /** Gives a video this many databases: db1, db2, … */
 const fill = (tenant: Tenant, databases: number) =>
@@ -121,6 +119,58 @@ Deno.test("prune_lock_history deletes what ended long enough ago, in batches, an
     assertEquals(await prune(args), "PT400", JSON.stringify(args));
   }
   assertEquals(await left(), [1, 89]);
+});
+
+Deno.test("lock_counts tells what is held, lapsed, waited for, and how leases ended in the last hour", async () => {
+  await using tenant = await newTenant();
+  const counts = async () =>
+    Object.fromEntries(
+      (await sql<{ what: string; locks: string }[]>`select * from holdfast.lock_counts`)
+        .map(({ what, locks }) => [what, Number(locks)]),
+    );
+  const before = await counts();
+  const lock = (database_name: string) => ({
+    video_id: tenant.video,
+    database_name,
+    lock_holder_user_id: "w1",
+  });
+  for (const name of ["held", "lapsed", "ended", "long-ago"]) {
+    await acquire(tenant.server, lock(name));
+  }
+  await tenant.backdate(121, tenant.video, "lapsed");
+  for (const name of ["ended", "long-ago"]) await release(tenant.server, lock(name));
+  await sql`
+    update public.video_database_lock_history set ended_at = ended_at - interval '61 minutes'
+    where video_id = ${tenant.video} and database_name = 'long-ago'`;
+  for (
+    const [name, lock_id] of [["held", crypto.randomUUID()], ["held", crypto.randomUUID()]] as const
+  ) {
+    await acquire(tenant.server, {
+      ...lock(name),
+      lock_holder_user_id: "w2",
+      lock_id,
+      queue_seconds: 60,
+    });
+  }
+  await sql`
+    update holdfast.place set kept_until = now() - interval '1 s'
+    where lock_id = (select min(lock_id::text)::uuid from holdfast.place where video_id = ${tenant.video})`;
+  await release(tenant.server, {
+    video_id: tenant.video,
+    database_name: "held",
+    lock_id: crypto.randomUUID(),
+  });
+  const after = await counts();
+  const added = Object.fromEntries(
+    Object.entries(after).map(([what, n]) => [what, n - before[what]!]).filter(([, n]) => n !== 0),
+  );
+  assertEquals(added, {
+    "held": 1,
+    "lapsed": 1,
+    "waiting": 1,
+    "ended in the last hour: released": 1,
+    "cancelled in the last hour": 1,
+  });
 });
 
 Deno.test("neither the locks nor their history can be truncated, by whomever", async () => {

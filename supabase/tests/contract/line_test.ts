@@ -2,11 +2,10 @@
 import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
 import { openSession } from "../support/race.ts";
 import { type Answer, rpc, sql } from "../support/stack.ts";
-import { newTenant, type Tenant, type User } from "../support/tenant.ts";
+import { layout, newTenant, type Tenant, type User } from "../support/tenant.ts";
 
 type Caller = Tenant["server"];
 
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
 const acquire = (caller: Caller, body: Record<string, unknown>) =>
   rpc(caller, "acquire_lock", body);
 const release = (caller: Caller, body: Record<string, unknown>) =>
@@ -166,6 +165,22 @@ Deno.test("P12 a place lapses unless it is kept: one who died holds the line up 
   assertEquals((await second.ask()).acquired, true);
   // who comes back after that is last
   assertEquals((await dead.ask()).queue, { position: 2, length: 2 });
+  // also where nobody has cleared the place that lapsed
+  await lapse(third);
+  assertEquals((await third.ask()).queue, { position: 2, length: 2 });
+});
+
+Deno.test("P12 the order is that of the places, not that of the transactions in which they were asked for", async () => {
+  await using tenant = await newTenant();
+  await hold(tenant);
+  await using session = openSession({ role: "service_role" });
+  await session.run`begin`;
+  await session.run`select pg_current_xact_id()`;
+  assertEquals((await waiter(tenant, "w1").ask()).queue?.position, 1);
+  const [row] = await session.run`
+    select public.acquire_lock(${tenant.video}, 'layout', 'w2', gen_random_uuid(), queue_seconds => 60) as answer`;
+  await session.run`commit`;
+  assertEquals(row?.answer.queue.position, 2);
 });
 
 Deno.test("P12 asking again keeps a place, and never shortens it; without queue_seconds it stays as it is", async () => {
@@ -219,6 +234,24 @@ Deno.test("a user who lost the right to the video can still give their place up"
   assertEquals(await place(first), undefined);
 });
 
+Deno.test("P8 who lost the right to the video makes no row of it, also by giving up a place whose row is gone", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  await hold(tenant);
+  const set = {
+    video_id: tenant.video,
+    database_names: ["captions", "layout"],
+    lock_id: crypto.randomUUID(),
+  };
+  assertEquals((await acquire(anna.client, { ...set, queue_seconds: 60 })).queue?.position, 1);
+  await sql`
+    delete from public.video_database_state where video_id = ${tenant.video} and database_name = 'captions'`;
+  await tenant.leave(anna);
+  const { error } = await anna.client.rpc("release_lock", set);
+  assertEquals(error?.code, "PT404");
+  assertEquals(await tenant.state(tenant.video, "captions"), undefined);
+});
+
 Deno.test("P6 a place belongs to its lock_id and its holder: another's lock_id gives nobody a turn", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
@@ -242,6 +275,7 @@ Deno.test("P6 a place belongs to its lock_id and its holder: another's lock_id g
   // nor can they give it up
   for (const caller of [ben.client, tenant.server]) {
     await release(caller, { ...layout(tenant), lock_id: first.lock_id });
+    assert(await place(first), "it is still there");
   }
   assertEquals((await first.ask()).acquired, true);
 });
@@ -308,6 +342,15 @@ Deno.test("P12 the holder learns from a renewal how many wait", async () => {
   assertEquals(await beat(), { length: 2 });
   await lapse(line[0]!);
   assertEquals(await beat(), { length: 1 });
+});
+
+Deno.test("P12 the holder of a set learns how many wait for the lock for which most do", async () => {
+  await using tenant = await newTenant();
+  const set = { video_id: tenant.video, database_names: ["captions", "layout"] };
+  const lock_id = crypto.randomUUID();
+  await acquire(tenant.server, { ...set, lock_holder_user_id: "holder", lock_id });
+  await positions(waiter(tenant, "w1"), waiter(tenant, "w2"));
+  assertEquals((await rpc(tenant.server, "renew_lock", { ...set, lock_id })).queue, { length: 2 });
 });
 
 Deno.test("held_locks shows the leases that are live, with the length of the line; waiting_locks who stands in it", async () => {

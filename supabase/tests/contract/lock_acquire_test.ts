@@ -1,13 +1,9 @@
 import { assert, assertAlmostEquals, assertEquals, assertGreater, assertMatch } from "@std/assert";
 import { microseconds } from "../support/clock.ts";
 import { openSession } from "../support/race.ts";
-import { acquire, invoke, release, renew, rpc, sql } from "../support/stack.ts";
-import { LOCK_COLUMNS, newTenant, type Tenant } from "../support/tenant.ts";
+import { acquire, invoke, release, renew, rpc, secretKey, sql, url } from "../support/stack.ts";
+import { layout, LOCK_COLUMNS, newTenant, W1, W2 } from "../support/tenant.ts";
 import { WAYS_TO_END } from "../support/ways_to_end.ts";
-
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 
 Deno.test("lock-acquire grants a free lock, in the words of the contract", async () => {
   await using tenant = await newTenant();
@@ -100,6 +96,59 @@ Deno.test("P7 is_you is true for another acquisition of the same user, or of a s
   // a server that calls itself by a user's id is still not that user
   const mimic = await acquire(tenant.server, { ...layout(tenant), lock_holder_user_id: anna.id });
   assertEquals(mimic.holder?.is_you, false);
+});
+
+Deno.test("a token that names no user is nobody's: PT401 by every function", async () => {
+  await using tenant = await newTenant();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
+  await using nobody = openSession({ role: "authenticated" });
+  const own = [tenant.video, lock!.lock_id];
+  const token = [tenant.video, lock!.fencing_token];
+  for (
+    const [call, values] of [
+      ["acquire_lock($1, 'layout')", [tenant.video]],
+      ["renew_lock($1, 'layout', $2)", own],
+      ["release_lock($1, 'layout', $2)", own],
+      ["assert_lock_held($1, 'layout', $2)", token],
+      ["advance_server_version($1, 'layout', $2)", token],
+    ] as const
+  ) {
+    const error = await nobody.run.unsafe(`select public.${call}`, [...values])
+      .catch((error) => error);
+    assertEquals([call, error.code], [call, "PT401"]);
+  }
+});
+
+Deno.test("what a project's own RPC says of the answer's headers stays", async () => {
+  await using tenant = await newTenant();
+  const name = `own_${crypto.randomUUID().slice(0, 8)}`;
+  await sql.unsafe(`
+    create function public.${name}(video_id uuid) returns json language plpgsql set search_path = '' as $$
+    begin
+      perform set_config('response.headers', '[{"x-own": "mine"}]', true);
+      return public.acquire_lock(video_id, 'layout', 'worker-1');
+    end $$;
+    revoke all on function public.${name}(uuid) from public, anon, authenticated;
+    grant execute on function public.${name}(uuid) to service_role;
+    notify pgrst, 'reload schema'`);
+  try {
+    const ask = () =>
+      fetch(`${url}/rest/v1/rpc/${name}`, {
+        method: "POST",
+        headers: { apikey: secretKey, "content-type": "application/json" },
+        body: JSON.stringify({ video_id: tenant.video }),
+      });
+    let response = await ask();
+    for (let tries = 0; response.status === 404 && tries < 100; tries++) {
+      await response.body?.cancel();
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      response = await ask();
+    }
+    assertEquals((await response.json()).acquired, true);
+    assertEquals(response.headers.get("x-own"), "mine");
+  } finally {
+    await sql.unsafe(`drop function public.${name}(uuid)`);
+  }
 });
 
 Deno.test("P5 the same acquire again gives the same grant while it is held", async () => {

@@ -2,11 +2,7 @@ import { assertEquals, assertGreaterOrEqual } from "@std/assert";
 import { openSession } from "../support/race.ts";
 import { runs } from "../support/soak.ts";
 import { acquire, invoke, release, renew, sql } from "../support/stack.ts";
-import { newTenant, type Tenant, user } from "../support/tenant.ts";
-
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
+import { layout, newTenant, type Tenant, user, W1, W2 } from "../support/tenant.ts";
 
 Deno.test("lock-release by lock_id ends the lease, in the words of the contract", async () => {
   await using tenant = await newTenant();

@@ -1,10 +1,7 @@
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { acquire, invoke, renew } from "../support/stack.ts";
-import { newTenant, type Tenant, user } from "../support/tenant.ts";
+import { layout, newTenant, user, W1 } from "../support/tenant.ts";
 import { WAYS_TO_END } from "../support/ways_to_end.ts";
-
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
 
 Deno.test("lock-renew moves the expiry to ttl_seconds from now, and keeps grant and token", async () => {
   await using tenant = await newTenant();

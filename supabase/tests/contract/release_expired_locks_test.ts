@@ -1,9 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { openSession } from "../support/race.ts";
 import { acquire, client, publishableKey, release, renew, sql } from "../support/stack.ts";
-import { newTenant } from "../support/tenant.ts";
-
-const W1 = { lock_holder_user_id: "worker-1" };
+import { newTenant, W1 } from "../support/tenant.ts";
 
 /** A tenant's leases on these databases, each back-dated so that the first ended first. */
 async function withLeases(databases: string[], seconds: (i: number) => number) {

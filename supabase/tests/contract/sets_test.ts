@@ -3,10 +3,8 @@ import { assert, assertEquals, assertGreater } from "@std/assert";
 import { microseconds } from "../support/clock.ts";
 import { atOneBarrier, openSession, until } from "../support/race.ts";
 import { rpc, sql } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
+import { newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
 
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 const NAMES = ["layout", "captions", "audio"];
 
 const one = (tenant: Tenant, database_name: string) => ({ video_id: tenant.video, database_name });
@@ -219,6 +217,10 @@ Deno.test("renew of a set renews all or none, and says which was lost and how", 
     "never backwards",
   );
 
+  const active = (await rows(tenant)).map(({ last_activity_at }) => last_activity_at);
+  await rpc(tenant.server, "renew_lock", { ...beat, active: false });
+  assertEquals((await rows(tenant)).map(({ last_activity_at }) => last_activity_at), active);
+
   await rpc(tenant.server, "release_lock", { ...one(tenant, "captions"), force: true });
   const before = await rows(tenant);
   const lost = await rpc(tenant.server, "renew_lock", { ...beat, ttl_seconds: 600 });
@@ -230,6 +232,18 @@ Deno.test("renew of a set renews all or none, and says which was lost and how", 
     server_time: lost.server_time!,
   });
   assertEquals(await rows(tenant), before, "none was renewed");
+
+  // of several that are lost it names the first, in the order of the request
+  await rpc(tenant.server, "release_lock", { ...one(tenant, "layout"), ...W1 });
+  const lastFirst = { ...beat, database_names: NAMES.toReversed() };
+  const answers = [
+    await rpc(tenant.server, "renew_lock", beat),
+    await rpc(tenant.server, "renew_lock", lastFirst),
+  ];
+  assertEquals(answers.map(({ database_name, reason }) => [database_name, reason]), [
+    ["layout", "released"],
+    ["captions", "force_released"],
+  ]);
 });
 
 Deno.test("release of a set ends what is still held of it, and says so again", async () => {

@@ -1,8 +1,6 @@
 import { assertEquals, assertGreater } from "@std/assert";
 import { acquire, release, renew } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
-
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
+import { layout, newTenant } from "../support/tenant.ts";
 
 Deno.test("take_over moves a user's own lease to their second tab; the first learns taken_over", async () => {
   await using tenant = await newTenant();
@@ -45,6 +43,9 @@ Deno.test("take_over repeated with the same lock_id is the same grant, not anoth
   const first = await acquire(anna.client, request);
   assertEquals((await acquire(anna.client, request)).lock, first.lock);
   assertEquals((await tenant.history()).length, 1);
+  // and once it has ended it is over, take_over or not
+  await release(anna.client, { ...layout(tenant), lock_id: request.lock_id });
+  assertEquals((await acquire(anna.client, request)).end_reason, "released");
 });
 
 Deno.test("take_over takes nothing from anybody else, and a free lock it just acquires", async () => {

@@ -10,6 +10,7 @@ const KEY = "v layout";
 const S = 1e6;
 
 /** Two leases of one lock, one after the other, a guarded write under the first, and a place in line for the second. */
+// deno-lint-ignore holdfast/short-functions -- one history, told from its begin to its end
 function right(): History {
   const call = (
     n: number,
@@ -85,6 +86,8 @@ function right(): History {
     ],
     cancelled: [],
     writes: [{ key: KEY, token: 10, n: 1 }],
+    beliefs: [{ key: KEY, id: "A", until: 3 * S }],
+    undecided: [],
     members: {},
     tenant: "t",
     clockError: 10,
@@ -138,6 +141,13 @@ const WRONG: Record<keyof typeof CHECKS, (history: History) => void> = {
   "no deadlock, and no error but those of the contract": ({ calls }) =>
     calls[2]!.answer = { sqlstate: "40P01" },
   "each lock is linearizable": ({ calls }) => calls[2]!.answer!.holder!.lock_holder_user_id = "z",
+  "tokens grow as callers saw them (P4)": ({ calls }) => {
+    calls[4]!.answer!.lock!.fencing_token = 10;
+    calls[0]!.answer!.lock!.fencing_token = 20;
+  },
+  "what is written has its grant (P4)": ({ writes }) => writes[0]!.token = 15,
+  "no write after a newer grant was told (P4)": ({ calls }) => calls[1]!.called = 6 * S,
+  "the client library lets go in time": ({ beliefs }) => beliefs[0]!.until = 5 * S,
 };
 
 Deno.test("a history that is right passes every check", () => {
@@ -190,6 +200,16 @@ Deno.test("a write without an answer may have come late, or never", () => {
   assert(isLinearizable([["write", 1, 0, Infinity], ["read", 0, 5, 6], ["read", 1, 7, 8]]));
   assert(isLinearizable([["write", 1, 0, Infinity], ["read", 0, 5, 6]]));
   assert(!isLinearizable([["write", 1, 0, Infinity], ["read", 1, 5, 6], ["read", 0, 7, 8]]));
+});
+
+Deno.test("a write that is settled cannot come any more", () => {
+  const calls = (settled: number) => [
+    { input: ["write", 1] as [string, number], called: 0, returned: Infinity, settled, hint: 0 },
+    { input: ["read", 0] as [string, number], called: 5, returned: 6, hint: 5 },
+    { input: ["read", 1] as [string, number], called: 7, returned: 8, hint: 7 },
+  ];
+  assert(checkLinearizable(calls(6), register).linearizable);
+  assert(!checkLinearizable(calls(4), register).linearizable);
 });
 
 Deno.test("an order is found among many calls at the same time", () => {

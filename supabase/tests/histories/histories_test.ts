@@ -2,36 +2,20 @@
 // environment: HISTORY_SECONDS, HISTORY_SEED, HISTORY_CLIENTS.
 import { assert, assertEquals } from "@std/assert";
 import { check } from "./checks.ts";
-import type { History } from "./history.ts";
+import { powerOf } from "./power.ts";
 import { record, type RecordOptions } from "./record.ts";
 import { save } from "./save.ts";
 
 const flag = (name: string, otherwise: number) => Number(Deno.env.get(name) ?? otherwise);
-const seconds = flag("HISTORY_SECONDS", 6);
+const seconds = flag("HISTORY_SECONDS", 5);
 const firstSeed = flag("HISTORY_SEED", Date.now() % 1_000_000);
 const sqlClients = flag("HISTORY_CLIENTS", 7);
 /** A search through a short history is quick; and each piece may press elsewhere. */
 const PIECE_SECONDS = Math.min(8, seconds / 3);
 const FOCUSES: RecordOptions["focus"][] = [undefined, "usual case", "line"];
 
-/** How much a history can show: nothing overlaps in a quiet one, and an open call may be anything. */
-function powerOf({ calls }: History): { calls: number; overlapping: number; open: number } {
-  const overlapping = calls.filter((call) =>
-    calls.some((other) =>
-      other !== call && other.video === call.video && other.called < (call.returned ?? Infinity) &&
-      call.called < (other.returned ?? Infinity) &&
-      other.names.some((name) => call.names.includes(name))
-    )
-  );
-  return {
-    calls: calls.length,
-    overlapping: overlapping.length,
-    open: calls.filter(({ returned }) => returned === null).length,
-  };
-}
-
 Deno.test("recorded histories of many callers hold every promise", async () => {
-  const power = { calls: 0, overlapping: 0, open: 0 };
+  const power = { calls: 0, overlapping: 0, open: 0, resolved: 0 };
   for (let piece = 0; piece * PIECE_SECONDS < seconds; piece++) {
     const seed = firstSeed + piece;
     const focus = FOCUSES[piece % FOCUSES.length];
@@ -39,10 +23,8 @@ Deno.test("recorded histories of many callers hold every promise", async () => {
     const violations = check(history);
     const saved = violations.length > 0 ? await save(history, violations) : "";
     assertEquals(violations.slice(0, 10), [], `seed ${seed}, focus ${focus} ${saved}`);
-    const { calls, overlapping, open } = powerOf(history);
-    power.calls += calls;
-    power.overlapping += overlapping;
-    power.open += open;
+    const one = powerOf(history);
+    for (const key of Object.keys(one) as (keyof typeof one)[]) power[key] += one[key];
   }
   assert(
     power.overlapping > power.calls / 4,

@@ -38,6 +38,8 @@ export interface Call {
   called: number;
   /** None: nobody knows what became of it. */
   returned: number | null;
+  /** Where nobody knows: when what worked on it was gone, so that from then on nothing more came of it. */
+  settled?: number;
   /** `{ code }` of an error, too; `{ sqlstate }` of one that is not of the contract. */
   answer: Answer | null;
 }
@@ -108,7 +110,11 @@ export interface History {
   grants: KnownGrant[];
   cancelled: { key: string; id: string; type: string; holder: string }[];
   /** Committed guarded writes, as the guarded table has them. */
-  writes: { key: string; token: number; n: number }[];
+  writes: { key: string; token: number; n: number | null }[];
+  /** Until when a client of the library believed that it held a lease. */
+  beliefs: { key: string; id: string; until: number }[];
+  /** Locks whose linearizability the search could not decide, of so many calls without an answer. */
+  undecided: string[];
   /** Which users may see the videos, by tenant. */
   members: Record<string, string[]>;
   /** The videos' tenant at the beginning. */

@@ -9,6 +9,8 @@ export interface Operation<Input> {
   called: number;
   /** Infinity: unknown; it may have taken effect at any time since it was sent, or never. */
   returned: number;
+  /** Of one that is unknown: when it had taken effect, or never would, as what worked on it was gone. Left out: never. */
+  settled?: number | undefined;
   /** When it probably took effect; only speeds the search up. */
   hint: number;
 }
@@ -25,6 +27,8 @@ export interface Sequential<Input, State> {
 /** What the search came to. */
 export interface Verdict<Input> {
   linearizable: boolean;
+  /** It gave up: there may be an order, or none. */
+  isUndecided?: boolean;
   /** Where it got no further: the calls that had to come next, none of which could. */
   stuck: Operation<Input>[];
   /** How many configurations it has been in. */
@@ -38,55 +42,78 @@ export interface Verdict<Input> {
  * @param object What each of them should do.
  * @param most How many configurations to look at before giving up.
  * @returns Whether there is such an order.
- * @throws {Error} When it gives up.
  */
 export function checkLinearizable<Input, State>(
   operations: Operation<Input>[],
   object: Sequential<Input, State>,
-  most = 2_000_000,
+  most = 400_000,
 ): Verdict<Input> {
-  const all = operations.toSorted((a, b) => a.called - b.called);
-  // A configuration: all before `first` are done, and of the others those in `done`.
-  type Configuration = { first: number; done: number[]; state: State };
-  const stack: Configuration[] = [{ first: 0, done: [], state: object.initial }];
+  const sorted = operations.toSorted((a, b) => a.called - b.called);
+  const all = sorted.filter(({ returned }) => returned !== Infinity);
+  // Apart, as they need not come at all: among the others each of them would stay a candidate to the end.
+  const open = sorted.filter(({ returned }) => returned === Infinity);
+  // A configuration: all before `first` are done, of the others those in `done`, and of the open ones those in `taken`.
+  type Configuration = { first: number; done: number[]; taken: number[]; state: State };
+  const stack: Configuration[] = [{ first: 0, done: [], taken: [], state: object.initial }];
   const seen = new Set<string>();
   let furthest = -1;
   let stuck: Operation<Input>[] = [];
   while (stack.length > 0) {
-    const { first, done, state } = stack.pop()!;
-    const next = candidates(all, first, done);
-    if (next.every((i) => all[i]!.returned === Infinity)) {
-      return { linearizable: true, stuck: [], visited: seen.size };
+    if (seen.size >= most) {
+      return { linearizable: true, isUndecided: true, stuck: [], visited: seen.size };
     }
+    const { first, done, taken, state } = stack.pop()!;
+    const { next, until } = candidates(all, first, done);
+    if (next.length === 0) return { linearizable: true, stuck: [], visited: seen.size };
     if (first + done.length > furthest) {
       furthest = first + done.length;
       stuck = next.map((i) => all[i]!);
     }
+    const push = (configuration: Configuration) => {
+      const { first, done, taken, state } = configuration;
+      const key = `${first} ${done} ${taken} ${object.key(state)}`;
+      if (seen.has(key)) return;
+      seen.add(key);
+      stack.push(configuration);
+    };
+    const latest = all[Math.max(first - 1, done.at(-1) ?? -1)]?.called ?? -Infinity;
+    const steps = [
+      ...next.map((i) => ({
+        operation: all[i]!,
+        then: { ...advance(first, [...done, i]), taken },
+      })),
+      ...open.flatMap((operation, i) =>
+        operation.called > until || taken.includes(i) || (operation.settled ?? Infinity) < latest
+          ? []
+          : [{ operation, then: { first, done, taken: [...taken, i].sort((a, b) => a - b) } }]
+      ),
+    ];
     // the most probable last, as it is taken from the stack first
-    for (const i of next.sort((a, b) => all[b]!.hint - all[a]!.hint)) {
-      const configuration = advance(first, [...done, i]);
-      for (const after of object.step(state, all[i]!.input)) {
-        const key = `${configuration.first} ${configuration.done} ${object.key(after)}`;
-        if (seen.has(key)) continue;
-        if (seen.size >= most) throw new Error(`no answer after ${most} configurations`);
-        seen.add(key);
-        stack.push({ ...configuration, state: after });
+    for (const { operation, then } of steps.sort((a, b) => b.operation.hint - a.operation.hint)) {
+      for (const after of object.step(state, operation.input)) {
+        // an open call that changes nothing explains nothing
+        if (then.taken !== taken && object.key(after) === object.key(state)) continue;
+        push({ ...then, state: after });
       }
     }
   }
   return { linearizable: false, stuck, visited: seen.size };
 }
 
-/** The calls that may come next: not done yet, and sent before any other of those was answered. */
-function candidates(all: Operation<unknown>[], first: number, done: number[]): number[] {
+/** The answered calls that may come next, as they are not done and were sent before any other of those was answered; and when that was. */
+function candidates(
+  all: Operation<unknown>[],
+  first: number,
+  done: number[],
+): { next: number[]; until: number } {
   const found: number[] = [];
-  let answered = Infinity;
-  for (let i = first; i < all.length && all[i]!.called <= answered; i++) {
+  let until = Infinity;
+  for (let i = first; i < all.length && all[i]!.called <= until; i++) {
     if (done.includes(i)) continue;
     found.push(i);
-    answered = Math.min(answered, all[i]!.returned);
+    until = Math.min(until, all[i]!.returned);
   }
-  return found.filter((i) => all[i]!.called <= answered);
+  return { next: found.filter((i) => all[i]!.called <= until), until };
 }
 
 function advance(first: number, done: number[]): { first: number; done: number[] } {

@@ -41,7 +41,7 @@ export function operationsOf(history: History, key: string): Operation<LockCall>
     const name = call.names.find((one) => keyOf(call, one) === key) ??
       (key.startsWith(call.video) && call.names.length === 0 ? key.split(" ")[1]! : undefined);
     if (name === undefined || call.op === "clean up" || call.answer?.code === "LOCK_BUSY") continue;
-    if (call.answer?.reason === "busy" || call.answer?.sqlstate) continue;
+    if (["busy", "undone"].includes(call.answer?.reason ?? "") || call.answer?.sqlstate) continue;
     const grant = history.grants.find((one) => one.key === key && one.id === call.ask.id);
     if (!call.answer && call.op === "acquire" && !grant) continue;
     if (!call.answer && call.op === "write") continue;
@@ -50,6 +50,7 @@ export function operationsOf(history: History, key: string): Operation<LockCall>
       input: { call, name },
       called: call.called - history.clockError,
       returned: call.answer ? call.returned! + history.clockError : Infinity,
+      settled: call.settled && call.settled + history.clockError,
       hint: call.answer?.server_time ?? lease?.released_at ?? call.answer?.checked ??
         (call.answer ? call.returned! : grant?.lockedAt ?? call.called + 1e6),
     });

@@ -1,13 +1,13 @@
 // Lets many callers do random things to few locks at the same time, and records what they did and were told.
-import { readClock } from "./clock.ts";
-import type { History } from "./history.ts";
+import { type Clock, readClock } from "./clock.ts";
+import type { Call, History } from "./history.ts";
 import { httpClient } from "./http_client.ts";
 import { random } from "./random.ts";
 import { Recording } from "./recording.ts";
 import { sqlClient } from "./sql_client.ts";
-import { obstacle, owner } from "./surroundings.ts";
-import { newestHttpDoor } from "../support/doors.ts";
-import { openSession } from "../support/race.ts";
+import { finishPrepared, obstacle, owner } from "./surroundings.ts";
+import { type Door, newestHttpDoor } from "../support/doors.ts";
+import { openSession, type Session } from "../support/race.ts";
 import { sql } from "../support/stack.ts";
 import { newTenant } from "../support/tenant.ts";
 
@@ -25,6 +25,22 @@ export interface RecordOptions {
   focus?: "usual case" | "line" | undefined;
   /** Where the functions are that are called by SQL; default: the right ones. */
   schema?: string;
+  /** Who lets faults loose; default: nobody. */
+  world?: World;
+}
+
+/** Where callers meet faults. */
+export interface World {
+  /** Opens a caller's session; it must outlive the loss of its connection. */
+  session(name: string, claims?: { role: "service_role" | "authenticated"; sub?: string }): Session;
+  /** The way to the functions. */
+  http: Door;
+  /** Lets faults loose while callers call, and is done, with everything up again, when they are. */
+  strike(recording: Recording): Promise<void>;
+  /** Clients of the library, which run elsewhere: their calls, and what they believed. */
+  library(
+    recording: Recording,
+  ): Promise<{ calls: Omit<Call, "n">[]; beliefs: History["beliefs"]; clockError: number }>;
 }
 
 /**
@@ -34,62 +50,112 @@ export interface RecordOptions {
  * @returns The history.
  */
 export async function record(options: RecordOptions): Promise<History> {
-  const { seconds, seed, sqlClients = 7, httpClients = 2, schema = "holdfast" } = options;
+  const { seconds, seed, sqlClients = 7, httpClients = 2, schema = "holdfast", world } = options;
   await using tenant = await newTenant();
   await using other = await newTenant();
   await using stack = new AsyncDisposableStack();
   const users = [await tenant.join("anna"), await tenant.join("ben")];
   await other.join("ben");
+  const writes = await makeWrites(stack);
+  const clock = await readClock(sql);
+  const recording = new Recording({
+    clock,
+    video: tenant.video,
+    tenants: [tenant.id, other.id],
+    schema,
+    writes,
+    focus: options.focus,
+    hasFaults: world !== undefined,
+  });
+  recording.until = Date.now() + seconds * 1000;
+  if (httpClients > 0) recording.http = world?.http ?? await newestHttpDoor();
+  const draw = random(seed);
+  const own = () => random(draw.fraction() * 2 ** 32);
+  const open: typeof openSession = (claims) => {
+    if (!world) return stack.use(openSession(claims));
+    return stack.use(world.session(`history-${crypto.randomUUID()}`, claims));
+  };
+  const sessions = Array.from({ length: sqlClients }, (_, i) => {
+    const user = users[i];
+    return {
+      session: open(user ? { role: "authenticated", sub: user.id } : { role: "service_role" }),
+      user,
+    };
+  });
+  for (const { session: { run } } of sessions) {
+    const [row] = await run<{ name: string }[]>`
+      select current_setting('application_name') as name`;
+    recording.sessions.push(row!.name);
+  }
+  const library = world?.library(recording);
+  await allInTime(recording.until, {
+    library,
+    faults: world?.strike(recording),
+    ...Object.fromEntries(
+      sessions.map(({ session, user }, i) => [
+        `sql ${i}`,
+        sqlClient(recording, `sql ${i}`, session, user, own()),
+      ]),
+    ),
+    ...Object.fromEntries(
+      Array.from(
+        { length: httpClients },
+        (_, i) => [`http ${i}`, httpClient(recording, `http ${i}`, own())],
+      ),
+    ),
+    owner: owner(recording, open(), own()),
+    obstacle: obstacle(recording, open(), own()),
+  });
+  if (world) await finishPrepared(open(), draw, "0");
+  const elsewhere = await library;
+  for (const call of elsewhere?.calls ?? []) {
+    recording.calls.push({ ...call, n: recording.calls.length });
+  }
+  return {
+    seed,
+    calls: recording.calls,
+    ...await final(tenant.video, writes),
+    beliefs: elsewhere?.beliefs ?? [],
+    undecided: [],
+    members: { [tenant.id]: users.map(({ id }) => id), [other.id]: [users[1]!.id] },
+    tenant: tenant.id,
+    clockError: await errorOf(clock) + (elsewhere?.clockError ?? 0),
+  };
+}
+
+/** Waits for all who take part. None may hang: the longest call ends after ten seconds, and a fault is mended in less. */
+async function allInTime(until: number, work: Record<string, Promise<unknown> | undefined>) {
+  const pending = new Set(Object.keys(work));
+  const all = Promise.all(
+    Object.entries(work).map(async ([name, one]) => {
+      await one;
+      pending.delete(name);
+    }),
+  );
+  let timer: ReturnType<typeof setTimeout>;
+  const late = new Promise((_, reject) => {
+    timer = setTimeout(
+      () => reject(new Error(`these hang: ${[...pending]}`)),
+      until + 30_000 - Date.now(),
+    );
+  });
+  await Promise.race([all, late]).finally(() => clearTimeout(timer));
+}
+
+/** A table for guarded writes, whose rows say with which token. */
+async function makeWrites(stack: AsyncDisposableStack): Promise<string> {
   const writes = `public.history_${crypto.randomUUID().replaceAll("-", "")}`;
   await sql.unsafe(`
     create table ${writes} (video_id uuid, database_name text, token bigint, n integer);
     grant insert on ${writes} to authenticated, service_role`);
   stack.defer(async () => void await sql.unsafe(`drop table ${writes}`));
-  const clock = await readClock(sql);
-  const recording = new Recording(
-    clock,
-    tenant.video,
-    [tenant.id, other.id],
-    schema,
-    writes,
-    options.focus,
-  );
-  recording.until = Date.now() + seconds * 1000;
-  if (httpClients > 0) recording.http = await newestHttpDoor();
-  const draw = random(seed);
-  const sessions = Array.from({ length: sqlClients }, (_, i) => {
-    const user = users[i];
-    const session = openSession(
-      user ? { role: "authenticated", sub: user.id } : { role: "service_role" },
-    );
-    return { session: stack.use(session), user };
-  });
-  for (const { session: { run } } of sessions) {
-    const [row] = await run<{ pid: number }[]>`select pg_backend_pid() as pid`;
-    recording.backends.push(row!.pid);
-  }
-  const clients = [
-    ...sessions.map(({ session, user }, i) =>
-      sqlClient(recording, `sql ${i}`, session, user, random(draw.fraction() * 2 ** 32))
-    ),
-    ...Array.from(
-      { length: httpClients },
-      (_, i) => httpClient(recording, `http ${i}`, random(draw.fraction() * 2 ** 32)),
-    ),
-    owner(recording, stack.use(openSession()), random(draw.fraction() * 2 ** 32)),
-    obstacle(recording, stack.use(openSession()), random(draw.fraction() * 2 ** 32)),
-  ];
-  await Promise.all(clients);
+  return writes;
+}
+
+/** How wrong a clock was, now that it can be compared once more. */
+async function errorOf(clock: Clock): Promise<number> {
   const after = await readClock(sql);
-  const drift = Math.abs(after.now() - clock.now());
-  return {
-    seed,
-    calls: recording.calls,
-    ...await final(tenant.video, writes),
-    members: { [tenant.id]: users.map(({ id }) => id), [other.id]: [users[1]!.id] },
-    tenant: tenant.id,
-    clockError: clock.error + drift,
-  };
+  return clock.error + Math.abs(after.now() - clock.now());
 }
 
 /** What the database knows at the end. */
@@ -122,6 +188,7 @@ async function final(
       'writes', (
         select coalesce(json_agg(json_build_object(
           'key', video_id || ' ' || database_name, 'token', token, 'n', n)), '[]') from ${writes}
+        where video_id = $1
       )
     ) as final`,
     [video],

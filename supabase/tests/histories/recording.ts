@@ -1,5 +1,8 @@
 import type { Clock } from "./clock.ts";
 import type { Answer, Call } from "./history.ts";
+import type { Trouble } from "./network.ts";
+import { pause } from "./pause.ts";
+import type { Random } from "./random.ts";
 import type { RecordOptions } from "./record.ts";
 import type { Door } from "../support/doors.ts";
 import { microseconds } from "../support/clock.ts";
@@ -15,8 +18,17 @@ const CODES: Record<string, string> = {
   PT412: "LOCK_NOT_HELD",
   PT503: "LOCK_BUSY",
 };
-/** What a caller sees whose connection or statement was ended: nobody knows what became of the call. */
-const UNKNOWN = new Set(["57014", "57P01", "CONNECTION_CLOSED"]);
+/** The statement failed, and PostgreSQL undid its transaction: it did nothing. */
+const UNDONE = new Set(["57014"]);
+/** The same, where faults are let loose: serialization, a standby, a full disk, a server that starts or is full, no connection. */
+const UNDONE_BY_FAULTS = new Set([
+  ...["40001", "25006", "25P03", "25P04", "53100", "53200", "53300", "57P01", "57P03", "57P05"],
+  ...["NOT_CONNECTED", "NOT_SENT", "ROLLED_BACK"],
+]);
+/** A connection or a prepared transaction was ended: nobody knows what became of the call. */
+const UNKNOWN_BY_FAULTS = new Set(
+  ["57P02", "42704", "55000", "08P01", "CONNECTION_CLOSED", "NO_ANSWER"],
+);
 
 /** An acquisition that callers know of, and use and misuse. */
 export interface Acquisition {
@@ -39,18 +51,39 @@ export class Recording {
   calls: Call[] = [];
   /** Acquisitions that callers know of, by lock; the newest last. */
   pool = new Map<string, Acquisition[]>(NAMES.map((name) => [name, []]));
-  /** The callers' sessions, by their process ids. */
-  backends: number[] = [];
+  /** The callers' sessions, by their application names. */
+  sessions: string[] = [];
   http: Door | undefined;
+  /** Calls of which nobody knows, with the number of the backend that worked on them. */
+  unsettled = new Map<Call, number>();
+  /** What the network does to the next call over HTTP. */
+  trouble: (draw: Random) => Trouble = () => "none";
+  /** Transactions may see the locks as they were at their first statement. */
+  hasSnapshots = false;
   until = 0;
+  readonly clock: Clock;
+  readonly video: string;
+  readonly tenants: [string, string];
+  readonly schema: string;
+  readonly writes: string;
+  readonly focus: RecordOptions["focus"];
+  /** Whether faults are let loose: then calls and statements may fail for other reasons than the contract's. */
+  readonly hasFaults: boolean;
+
   constructor(
-    readonly clock: Clock,
-    readonly video: string,
-    readonly tenants: [string, string],
-    readonly schema: string,
-    readonly writes: string,
-    readonly focus: RecordOptions["focus"],
-  ) {}
+    parts: Pick<
+      Recording,
+      "clock" | "video" | "tenants" | "schema" | "writes" | "focus" | "hasFaults"
+    >,
+  ) {
+    this.clock = parts.clock;
+    this.video = parts.video;
+    this.tenants = parts.tenants;
+    this.schema = parts.schema;
+    this.writes = parts.writes;
+    this.focus = parts.focus;
+    this.hasFaults = parts.hasFaults;
+  }
 
   /** Sends a call and notes what came of it. */
   async call(
@@ -72,14 +105,42 @@ export class Recording {
       call.answer = await send(call);
       call.returned = this.clock.now();
     } catch (error) {
-      const { code = "" } = error as { code?: string };
-      if (!UNKNOWN.has(code)) {
-        call.returned = this.clock.now();
-        call.answer = CODES[code] ? { code: CODES[code] } : { sqlstate: `${code} ${error}` };
-        if (code === "55P03") call.answer = { reason: "busy" };
+      const { code = "", backend } = error as { code?: string; backend?: number };
+      if (this.hasFaults && UNKNOWN_BY_FAULTS.has(code)) {
+        if (backend) this.unsettled.set(call, backend);
+        return call;
       }
+      call.returned = this.clock.now();
+      call.answer = CODES[code]
+        ? { code: CODES[code] }
+        : code === "55P03"
+        ? { reason: "busy" }
+        : UNDONE.has(code) || this.hasFaults && UNDONE_BY_FAULTS.has(code)
+        ? { reason: "undone" }
+        : { sqlstate: `${code} ${error}` };
     }
     return call;
+  }
+
+  /** What goes on around the calls may fail where faults are let loose, and is tried again or left. */
+  async attempt(work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const { code = "" } = error as { code?: string };
+      const isFault = UNDONE.has(code) || UNDONE_BY_FAULTS.has(code) || UNKNOWN_BY_FAULTS.has(code);
+      if (!this.hasFaults || !isFault && code !== "55P03") throw error;
+      await pause(20);
+    }
+  }
+
+  /** Notes that nothing more can come of calls whose backend has gone. */
+  settle(living: ReadonlySet<number>) {
+    for (const [call, backend] of this.unsettled) {
+      if (living.has(backend)) continue;
+      call.settled = this.clock.now();
+      this.unsettled.delete(call);
+    }
   }
 
   remember(acquisition: Acquisition) {

@@ -108,6 +108,7 @@ export async function bySql(
 ): Promise<Answer> {
   const fn = intention.op === "advance" ? "advance_server_version" : `${intention.op}_lock`;
   const fields = fieldsOf(video, holder, type, intention);
+  // what it says is a value to PostgreSQL, whichever library sends it
   const given = Object.entries(fields);
   const order = PARAMETERS[fn as keyof typeof PARAMETERS];
   const [row] = await session.run.unsafe<{ answer: unknown }[]>(
@@ -144,6 +145,13 @@ const TIMINGS: [before: number, after: number][] = [
 /** Guarded writes mostly are quick, and now and then stay open for long. */
 const WRITES: typeof TIMINGS = [...TIMINGS, [0, 0], [0, 0], [0, 20], [0, 60]];
 
+/** How such a transaction ends. */
+const ENDS = [
+  { end: "commit", weight: 16 },
+  { end: "rollback", weight: 3 },
+  { end: "rollback to savepoint here", weight: 2 },
+];
+
 /** The same call in a transaction that has begun long before, or goes on for long after; now and then behind a savepoint. */
 async function inTransaction(
   recording: Recording,
@@ -153,28 +161,41 @@ async function inTransaction(
   draw: Random,
 ): Promise<Call> {
   const [before, after] = draw.one(draw.chance(0.15) ? TIMINGS : TIMINGS.slice(0, -1));
-  const isRolledBack = draw.chance(0.15);
+  const end = draw.one(recording.hasFaults ? [...ENDS, { end: "prepare", weight: 2 }] : ENDS).end;
   const call = await recording.call(who, intention, async (call) => {
     try {
       await session.run`begin`;
       await session.run`select pg_sleep(${before / 1000})`;
-      if (draw.chance(0.3)) await session.run`savepoint here`;
+      if (end !== "commit" || draw.chance(0.3)) await session.run`savepoint here`;
       // the call itself is sent now: whatever it tells must be of this time
-      call.called = recording.clock.now();
+      if (!recording.hasSnapshots) call.called = recording.clock.now();
       const answer = await bySql(recording, who, intention, session);
+      if (end === "rollback to savepoint here") await session.run.unsafe(end);
       if (after > 0) await session.run`select pg_sleep(${after / 1000})`;
-      await session.run.unsafe(isRolledBack ? "rollback" : "commit");
+      if (end === "prepare") await inTwoPhases(session, draw);
+      else await session.run.unsafe(end === "rollback" ? "rollback" : "commit");
       return answer;
     } catch (error) {
-      await session.run`rollback`;
+      await session.run`rollback`.catch(() => {});
       throw error;
     }
   });
   // what was rolled back has not happened; it only took part in the waiting
-  if (isRolledBack && call.answer) {
-    call.answer = { reason: "busy" };
+  if (end.startsWith("rollback") && call.answer) {
+    call.answer = { reason: "undone" };
   }
   return call;
+}
+
+/** Prepares the transaction, and commits it a moment later; whoever finds it left behind may do so, too, or roll it back. */
+async function inTwoPhases(session: Session, draw: Random) {
+  const name = `history-${crypto.randomUUID()}`;
+  await session.run.unsafe(`prepare transaction '${name}'`);
+  await pause(draw.fraction() * 60);
+  if (draw.chance(0.1)) {
+    throw Object.assign(new Error("its coordinator is gone"), { code: "NO_ANSWER" });
+  }
+  await session.run.unsafe(`commit prepared '${name}'`);
 }
 
 /** Checks the token and writes, in one transaction that takes its time. */
@@ -216,7 +237,7 @@ async function guardedWrite(
       await run`commit`;
       return { started, checked, committing };
     } catch (error) {
-      await run`rollback`;
+      await run`rollback`.catch(() => {});
       throw error;
     }
   });

@@ -31,32 +31,33 @@ export async function owner(recording: Recording, session: Session, draw: Random
   const event = (op: Call["op"], names: string[], ask: Call["ask"], send: () => Promise<unknown>) =>
     recording.call(who, { op, names, isSet: false, ask }, async () => (await send(), {}));
   let owned = tenant;
-  while (Date.now() < recording.until) {
-    await pause(draw.fraction() * 40);
-    const name = draw.one(NAMES);
+  const make = () =>
+    event("make video", [], { tenant: owned }, () =>
+      run`
+        insert into public.videos (id, tenant_id, storage_key, status)
+        values (${video}, ${owned}, 'again', 'uploading')
+        on conflict (id) do update set tenant_id = excluded.tenant_id`);
+  const happen = async (name: string) => {
     switch (draw.one(recording.focus ? EVENTS.slice(0, 3) : EVENTS).what) {
       case "count":
-        await count(recording, who, (update) => update(run));
-        break;
+        return await count(recording, who, (update) => update(run));
       case "row":
-        await event(
+        return await event(
           "delete row",
           [name],
           {},
           () =>
             run`delete from public.video_database_state where video_id = ${video} and database_name = ${name}`,
         );
-        break;
       case "tenant":
         owned = owned === tenant ? other : tenant;
-        await event(
+        return await event(
           "change tenant",
           [],
           { tenant: owned },
           () => run`update public.videos set tenant_id = ${owned} where id = ${video}`,
         );
-        break;
-      case "video":
+      case "video": {
         await event(
           "delete video",
           [],
@@ -64,18 +65,47 @@ export async function owner(recording: Recording, session: Session, draw: Random
           () => run`delete from public.videos where id = ${video}`,
         );
         await pause(draw.fraction() * 15);
-        await event("make video", [], { tenant: owned }, () =>
-          run`
-            insert into public.videos (id, tenant_id, storage_key, status)
-            values (${video}, ${owned}, 'again', 'uploading')`);
-        break;
+        // a fault may be in the way
+        for (let made = await make(); !made.answer || made.answer.reason; made = await make()) {
+          if (Date.now() > recording.until + 5_000) return;
+          await pause(20);
+        }
+        return;
+      }
       case "clean":
-        await event("clean up", [], {}, () => run`select public.release_expired_locks()`);
-        break;
+        return await event(
+          "clean up",
+          [],
+          {},
+          () => run`select public.release_expired_locks()`,
+        );
       case "end":
-        // whatever one of the callers is doing: nobody tells it what became of that
-        await run`select pg_cancel_backend(${draw.one(recording.backends)})`;
+        // whatever one of the callers is doing: it did not happen
+        return await run`
+          select pg_cancel_backend(pid) from pg_stat_activity
+          where application_name = ${draw.one(recording.sessions)}`;
     }
+  };
+  while (Date.now() < recording.until) {
+    await pause(draw.fraction() * 40);
+    await recording.attempt(() => happen(draw.one(NAMES)));
+    if (recording.hasFaults) await recording.attempt(() => finishPrepared(session, draw, "300ms"));
+  }
+}
+
+/**
+ * Ends prepared transactions that were left behind, one way or the other.
+ *
+ * @param session The owner's connection.
+ * @param draw Decides.
+ * @param age Those that are at least so old.
+ */
+export async function finishPrepared({ run }: Session, draw: Random, age: string) {
+  const left = await run.unsafe<{ gid: string }[]>(
+    `select gid from pg_prepared_xacts where clock_timestamp() - prepared > interval '${age}'`,
+  );
+  for (const { gid } of left) {
+    await run.unsafe(`${draw.one(["commit", "rollback"])} prepared '${gid}'`);
   }
 }
 
@@ -90,11 +120,10 @@ export async function owner(recording: Recording, session: Session, draw: Random
 export async function obstacle(recording: Recording, session: Session, draw: Random) {
   const { video, until } = recording;
   const who = { client: "obstacle", holder: "obstacle", type: "server" as const };
-  while (Date.now() < until) {
-    await pause(draw.fraction() * 40);
+  const stand = async () => {
     const name = draw.one(["layout", "layout", "layout", ...NAMES]);
     // a lock that has just become free is what many want to write at once
-    if (name === "layout" && draw.chance(0.65)) {
+    if (draw.chance(name === "layout" ? 0.65 : 0.2)) {
       const force = { op: "release" as const, names: [name], isSet: false, ask: { force: true } };
       await recording.call(who, force, () => bySql(recording, who, force, session));
     }
@@ -106,7 +135,7 @@ export async function obstacle(recording: Recording, session: Session, draw: Ran
           where video_id = ${video} and database_name = ${name} for update`;
         await tx`select pg_sleep(${seconds})`;
       });
-      continue;
+      return;
     }
     // and what they have read, the version, is old when they get to their write
     await count(recording, who, (update) =>
@@ -115,6 +144,10 @@ export async function obstacle(recording: Recording, session: Session, draw: Ran
         await tx`select pg_sleep(${seconds})`;
         return await update(tx);
       }));
+  };
+  while (Date.now() < until) {
+    await pause(draw.fraction() * 40);
+    await recording.attempt(stand);
   }
 }
 

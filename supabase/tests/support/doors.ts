@@ -16,6 +16,8 @@ export type Door = (
   visitor: Visitor,
   name: LockFunction | "advance_server_version",
   fields: Record<string, unknown>,
+  /** Hangs up; only over HTTP, and only a door that says so. */
+  signal?: AbortSignal,
 ) => Promise<Record<string, unknown>>;
 
 /** The arguments of each function, in order; one that is left out is sent as null, which has to be the same. */

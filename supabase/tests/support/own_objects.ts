@@ -7,6 +7,6 @@ export const OWN_IN_PUBLIC: readonly string[] = Array.from(
 ).flatMap((name) =>
   [
     ...Deno.readTextFileSync(new URL(name, SCHEMAS))
-      .matchAll(/^create (?:table|view|function|domain|type) public\.(\w+)/gm),
+      .matchAll(/^ *create (?:table|view|function|domain|type) (?:if not exists )?public\.(\w+)/gm),
   ].map(([, object]) => object!)
 );

@@ -38,6 +38,16 @@ async function signUp(name: string): Promise<User> {
   return { id, token, client: client(publishableKey, token) };
 }
 
+/** Workers, as they name themselves. */
+export const W1 = { lock_holder_user_id: "worker-1" } as const;
+export const W2 = { lock_holder_user_id: "worker-2" } as const;
+
+/** The lock that most tests are about. */
+export const layout = ({ video }: Pick<Tenant, "video">): {
+  video_id: string;
+  database_name: string;
+} => ({ video_id: video, database_name: "layout" });
+
 /** The state row of one database of a video. */
 export interface StateRow {
   video_id: string;

@@ -1,5 +1,5 @@
 import { acquire, release, sql } from "./stack.ts";
-import type { Tenant } from "./tenant.ts";
+import { layout, type Tenant } from "./tenant.ts";
 
 /**
  * The ways in which a server's lease on the tenant's `layout` can end without its holder's further doing, by name. The
@@ -20,5 +20,3 @@ export const WAYS_TO_END: Record<string, (tenant: Tenant, lock_id: string) => Pr
   "force_released because its row was deleted": (tenant) =>
     sql`delete from public.video_database_state where video_id = ${tenant.video}`,
 };
-
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });

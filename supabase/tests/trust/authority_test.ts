@@ -4,6 +4,7 @@ import { assert, assertEquals } from "@std/assert";
 import { ERRORS } from "../../functions/_shared/errors.ts";
 import { type Caller, CALLERS, canSign, credentials, readMatrix } from "../support/authority.ts";
 import { OWN_IN_PUBLIC } from "../support/own_objects.ts";
+import { plantLease } from "../support/plant_lease.ts";
 import { secretKey, sql, url } from "../support/stack.ts";
 import { newTenant, type Tenant, type User, user } from "../support/tenant.ts";
 
@@ -51,23 +52,13 @@ const TOKEN = 7;
 const CLEARED = "~ state layout: last_activity_at lock_expires_at lock_holder_user_id lock_id " +
   "lock_ttl_seconds lock_type locked_at";
 
+const typeOf = (holder: string) => holder === SERVER ? "server" : "client";
 const isServer = (s: Situation) => s.caller === "secret key";
 
-/** Gives somebody a lease, as the database would have it. */
-async function lease(s: Situation, holder: string, seconds = 120, databases = ["layout"]) {
-  await sql`
-    insert into public.video_database_state (
-      video_id, tenant_id, database_name, lock_id, lock_holder_user_id, lock_type, locked_at, last_activity_at,
-      lock_expires_at, lock_ttl_seconds, lock_database_names, fencing_token
-    )
-    select ${s.tenant.video}, ${s.tenant.id}, name, ${s.lockId}, ${holder},
-      ${
-    holder === SERVER ? "server" : "client"
-  }, t, t, t + ${seconds} * interval '1 second', ${seconds},
-      ${databases.length > 1 ? databases.toSorted() : null}, ${TOKEN}
-    from unnest(${databases}::text[]) as name, (select clock_timestamp() - interval '10 seconds' as t) as ago`;
-}
-/** Gives somebody the next turn for layout, which is free. */
+/** Gives a holder a lease. */
+const lease = (s: Situation, holder: string, seconds = 120, databases = ["layout"]) =>
+  plantLease({ ...s, holder, type: typeOf(holder), token: TOKEN, seconds, databases });
+/** Gives a caller the next turn for layout, which is free. */
 async function place(s: Situation, holder: string) {
   await sql`
     insert into public.video_database_state (video_id, tenant_id, database_name)
@@ -77,7 +68,7 @@ async function place(s: Situation, holder: string) {
       video_id, database_name, lock_id, lock_holder_user_id, lock_type, queued_at, kept_until
     )
     values (${s.tenant.video}, 'layout', ${s.lockId}, ${holder}, ${
-    holder === SERVER ? "server" : "client"
+    typeOf(holder)
   }, clock_timestamp(), clock_timestamp() + interval '1 minute')`;
   await sql`update public.video_database_state set has_line = true where video_id = ${s.tenant.video}`;
 }

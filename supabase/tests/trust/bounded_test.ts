@@ -5,11 +5,7 @@ import { changedFunctions } from "../support/changed_functions.ts";
 import { openSession, type Session } from "../support/race.ts";
 import { acquire, type Answer, client, release, renew, secretKey, sql } from "../support/stack.ts";
 import { runs } from "../support/soak.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
-
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
+import { layout, newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
 
 async function call(session: Session, name: string, args: Record<string, unknown>) {
   const names = Object.keys(args);
@@ -62,46 +58,51 @@ Deno.test("P11 the next grant is busy while a guarded write is open, and the hol
   assertEquals(granted.acquired, true);
 });
 
-Deno.test("P11 a row that another transaction has written is busy for acquire, renew, release and advance", async () => {
-  await using tenant = await newTenant();
-  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
-  const own = { ...layout(tenant), lock_id: lock!.lock_id };
-  const calls: [name: string, args: Record<string, unknown>, answer: string][] = [
-    ["acquire_lock", { ...layout(tenant), ...W1, take_over: true }, "busy"],
-    ["renew_lock", own, "busy"],
-    ["release_lock", own, "busy"],
-    ["release_lock", { ...layout(tenant), force: true }, "busy"],
-    ["release_lock", { ...layout(tenant), ...W1 }, "busy"],
-    ["release_lock", { ...layout(tenant), lock_id: crypto.randomUUID() }, "busy"],
-  ];
-  for (
-    const hold of [
-      "select from public.video_database_state where video_id = $1 for update",
-      "update public.video_database_state set wasabi_version = 7 where video_id = $1",
-    ]
-  ) {
+/** Ways of another transaction to have the row. */
+const HOLDS = {
+  "has locked": "select from public.video_database_state where video_id = $1 for update",
+  "has written": "update public.video_database_state set wasabi_version = 7 where video_id = $1",
+};
+
+/** What is busy then: the call, and its arguments for the lock's own holder. */
+const BUSY: [name: string, args: (own: Record<string, string>) => Record<string, unknown>][] = [
+  ["acquire_lock", ({ lock_id: _, ...key }) => ({ ...key, ...W1, take_over: true })],
+  ["renew_lock", (own) => own],
+  ["release_lock", (own) => own],
+  ["release_lock", ({ lock_id: _, ...key }) => ({ ...key, force: true })],
+  ["release_lock", ({ lock_id: _, ...key }) => ({ ...key, ...W1 })],
+  ["release_lock", (own) => ({ ...own, lock_id: crypto.randomUUID() })],
+];
+
+for (const [what, hold] of Object.entries(HOLDS)) {
+  Deno.test(`P11 a row that another transaction ${what} is busy for acquire, renew, release and advance`, async () => {
+    await using tenant = await newTenant();
     await using other = openSession();
     await other.run`begin`;
-    await other.run.unsafe(hold, [tenant.video]);
-    await using session = openSession({ role: "service_role" });
-    for (const [name, args, answer] of calls) {
-      const { reason, ms } = await call(session, name, args);
-      assertEquals(reason, answer, `${name} ${JSON.stringify(args)} ${hold}`);
+    // each call has a lock of its own, so that all can wait at the same time
+    await Promise.all(BUSY.map(async ([name, args]) => {
+      await using session = openSession({ role: "service_role" });
+      const key = { database_name: "layout", video_id: await tenant.addVideo() };
+      const { lock } = await call(session, "acquire_lock", { ...key, ...W1 });
+      await other.run.unsafe(hold, [key.video_id]);
+      const given = args({ ...key, lock_id: lock!.lock_id });
+      const { reason, ms } = await call(session, name, given);
+      assertEquals(reason, "busy", `${name} ${JSON.stringify(given)}`);
       assertLess(ms, 500);
-    }
-    const version = await call(session, "advance_server_version", {
-      ...layout(tenant),
-      fencing_token: lock!.fencing_token,
-    }).catch((error) => error.code);
-    assertEquals(version, "PT503");
-    // what does not need the row does not wait for it
-    const refused = await call(session, "acquire_lock", { ...layout(tenant), ...W2 });
-    assertEquals(refused.reason, "held");
+      const version = await call(session, "advance_server_version", {
+        ...key,
+        fencing_token: lock!.fencing_token,
+      }).catch((error) => error.code);
+      assertEquals(version, "PT503");
+      // what does not need the row does not wait for it
+      const refused = await call(session, "acquire_lock", { ...key, ...W2 });
+      assertEquals(refused.reason, "held");
+      assertEquals((await tenant.state(key.video_id))?.lock_id, lock!.lock_id);
+      assertEquals((await tenant.history(key.video_id)).length, 0);
+    }));
     await other.run`rollback`;
-  }
-  assertEquals((await tenant.state())?.lock_id, lock!.lock_id);
-  assertEquals((await tenant.history()).length, 0);
-});
+  });
+}
 
 Deno.test("P11 a lock that is just being made by another transaction, or whose video is being deleted, is busy", async () => {
   await using tenant = await newTenant();

@@ -327,8 +327,13 @@ const RULES: Record<string, Rule> = {
   },
   "browsers are sent the state rows, and nothing else": {
     find: `select tablename as offender from pg_publication_tables
-      where ${ours("schemaname", "tablename")} and tablename <> 'video_database_state'`,
+      where ${ours("schemaname", "tablename")} and tablename <> 'video_database_state'
+      union all
+      select pubname from pg_publication p where pubname = 'supabase_realtime' and not exists (
+        select from pg_publication_tables t where t.pubname = p.pubname and t.tablename = 'video_database_state'
+      )`,
     broken: [
+      "alter publication supabase_realtime drop table public.video_database_state",
       "create publication planted for table public.tenant_members",
       "create publication planted for table holdfast.place",
     ],
@@ -494,6 +499,15 @@ const SPOILED: Record<string, [statements: string, said: string[]]> = {
       "public had: EXECUTE on public.acquire_lock",
       "anon had: EXECUTE on holdfast.prune_lock_history",
     ],
+  ],
+  "a function that was made anew": [
+    `drop function holdfast.version();
+     create function holdfast.version() returns text language sql immutable set search_path = '' return '0.1.0'`,
+    ["public had: EXECUTE on holdfast.version"],
+  ],
+  "a table's right, whose end takes those of its columns along": [
+    "grant update on public.video_database_state to service_role",
+    ["service_role had: UPDATE on public.video_database_state"],
   ],
   "the inside of holdfast": [
     "grant usage, create on schema holdfast to anon",

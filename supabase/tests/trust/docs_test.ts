@@ -46,6 +46,14 @@ Deno.test("docs/reference says the limits that the functions have", () => {
   assertStringIncludes(pages.limits, `| ${DEADLINE_MS / 1000} s `);
 });
 
+Deno.test("every page and comment that says how long a lease may be says what the rule says", () => {
+  const said = ["supabase/schemas", "supabase/functions", "client", "docs"].flatMap(texts).flatMap((
+    path,
+  ) => [...read(path).matchAll(/\b1 to (\d{4})\b/g)].map(([, max]) => ({ path, max })));
+  assert(said.length >= 9, "they are found");
+  assertEquals(said.filter(({ max }) => max !== `${TTL_SECONDS.max}`), []);
+});
+
 Deno.test("the docs list the reasons that answers give", () => {
   const firstCells = (path: string) =>
     [...read(path).matchAll(/^\| `(\w+)` +\|/gm)].map(([, word]) => word!);
@@ -129,6 +137,17 @@ Deno.test("docs/concepts/promises.md names all promises, and each is shown by te
 
 /** The video that the seed brings and the pages lock. */
 const DEMO_VIDEO = "00000000-0000-4000-8000-000000000101";
+
+/** The paths of all pages and sources below a folder. */
+function texts(folder: string): string[] {
+  return [...Deno.readDirSync(new URL(folder, PROJECT))].flatMap(({ name, isDirectory }) =>
+    isDirectory
+      ? texts(`${folder}/${name}`)
+      : /\.(md|sql|tsx?)$/.test(name)
+      ? [`${folder}/${name}`]
+      : []
+  );
+}
 
 /** The pages of docs, each with its blocks that begin with ```sql; those with ```sql ignore are left out. */
 function pagesWithSql(folder = "docs"): { path: string; blocks: string[] }[] {

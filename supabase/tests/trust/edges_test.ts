@@ -2,11 +2,8 @@
 import { assertEquals, assertGreater, assertGreaterOrEqual } from "@std/assert";
 import { assertOneWins, atOneBarrier, openSession, type Session } from "../support/race.ts";
 import { acquire, type Answer, release, renew } from "../support/stack.ts";
-import { newTenant, type Tenant } from "../support/tenant.ts";
+import { layout, newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
 
-const layout = (tenant: Tenant) => ({ video_id: tenant.video, database_name: "layout" });
-const W1 = { lock_holder_user_id: "worker-1" };
-const W2 = { lock_holder_user_id: "worker-2" };
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Runs one of the three functions in a session, and leaves its transaction as it is. */

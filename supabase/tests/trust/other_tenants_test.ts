@@ -1,6 +1,7 @@
 // Another tenant's video has to look exactly like one that does not exist: the same answer, and no work that would
 // tell what is there. Work is counted in pages that the database touches, as time depends on the machine.
 import { assert, assertEquals, assertGreater } from "@std/assert";
+import { plantLease } from "../support/plant_lease.ts";
 import { openSession, type Session } from "../support/race.ts";
 import { afterAll, publishableKey, sql, url } from "../support/stack.ts";
 import { newTenant, type Tenant, type User, user } from "../support/tenant.ts";
@@ -11,14 +12,18 @@ const WAITING_ID = crypto.randomUUID();
 const CANCELLED_ID = crypto.randomUUID();
 
 /** Locks two of three databases of a video, gives one a history, a line and a cancellation. */
-async function makeBusy({ id, video }: Tenant, entries = 20): Promise<void> {
-  await sql`
-    insert into public.video_database_state (
-      video_id, tenant_id, database_name, lock_id, lock_holder_user_id, lock_type, locked_at, last_activity_at,
-      lock_expires_at, lock_ttl_seconds, fencing_token
-    )
-    select ${video}, ${id}, name, ${LOCK_ID}, 'worker-1', 'server', now(), now(), now() + interval '1 hour', 3600, 7
-    from unnest('{layout,captions}'::text[]) as name`;
+async function makeBusy(tenant: Tenant, entries = 20): Promise<void> {
+  const { id, video } = tenant;
+  await plantLease({
+    tenant,
+    lockId: LOCK_ID,
+    holder: "worker-1",
+    type: "server",
+    token: 7,
+    seconds: 3600,
+    databases: ["layout", "captions"],
+    isSet: false,
+  });
   await sql`
     insert into public.video_database_state (video_id, tenant_id, database_name) values (${video}, ${id}, 'audio')`;
   await sql`

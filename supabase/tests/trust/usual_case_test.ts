@@ -1,17 +1,20 @@
 // acquire_lock, renew_lock and release_lock do the usual case in one piece. Nothing but speed depends on that, so nothing else
 // would notice if a row got stuck in a shape that they take for unusual.
-import { assertEquals } from "@std/assert";
-import { type Change, changedFunctions } from "../support/changed_functions.ts";
-import { sqlDoor } from "../support/doors.ts";
+import { assertEquals, assertRejects } from "@std/assert";
+import { HOLDER_CHARACTERS, QUEUE_SECONDS, TTL_SECONDS } from "../../functions/_shared/rules.ts";
+import { type Change, changedFunctions, WITHOUT_USUAL_CASE } from "../support/changed_functions.ts";
+import { type Door, httpDoor, sqlDoor } from "../support/doors.ts";
 import { openSession } from "../support/race.ts";
 import { acquire, release, renew } from "../support/stack.ts";
 import { newTenant } from "../support/tenant.ts";
+
+const NOT_USUAL = "this was not the usual case";
 
 /** Functions that do the usual case, and fail in all others. */
 const ONLY_USUAL: readonly Change[] = ["acquire", "renew", "release"].map((name) => [
   `${name}_in_turn`,
   "\nbegin\n",
-  "\nbegin\n  raise exception 'this was not the usual case';\n",
+  `\nbegin\n  raise exception '${NOT_USUAL}';\n`,
 ]);
 
 Deno.test("a lock that has been through everything is acquired, renewed and released by the usual case again", async () => {
@@ -73,9 +76,100 @@ Deno.test("a lock that has been through everything is acquired, renewed and rele
     const named = { ...key, lock_id: usual.lock_id };
     const answers = [
       (await door({}, "acquire_lock", usual)).acquired,
-      (await door({}, "renew_lock", named)).renewed,
+      (await unhurried(() => door({}, "renew_lock", named))).renewed,
       (await door({}, "release_lock", named)).released,
     ];
     assertEquals(answers, [true, true, true], way);
   }
 });
+
+/** A renewal whose write takes over 5 ms, be it for a busy machine, is judged anew in turn: so it has more than one try. */
+async function unhurried<T>(call: () => Promise<T>, tries = 5): Promise<T> {
+  try {
+    return await call();
+  } catch (error) {
+    if (tries > 1 && (error as Error).message.includes(NOT_USUAL)) {
+      return await unhurried(call, tries - 1);
+    }
+    throw error;
+  }
+}
+
+/** The rules that the usual case asks, too: by function and field, the values at their edges, or whole fields. */
+const EDGES: [
+  name: "acquire_lock" | "renew_lock",
+  field: string,
+  kept: unknown[],
+  broken: unknown[],
+][] = [
+  ...(["acquire_lock", "renew_lock"] as const).map((
+    name,
+  ): typeof EDGES[number] => [
+    name,
+    "ttl_seconds",
+    [null, TTL_SECONDS.min, TTL_SECONDS.max],
+    [TTL_SECONDS.min - 1, TTL_SECONDS.max + 1],
+  ]),
+  [
+    "acquire_lock",
+    "lock_holder_user_id",
+    ["x".repeat(HOLDER_CHARACTERS.min), "😀".repeat(HOLDER_CHARACTERS.max)],
+    ["", "x".repeat(HOLDER_CHARACTERS.max + 1)],
+  ],
+  [
+    "acquire_lock",
+    "queue_seconds",
+    [null, QUEUE_SECONDS.min, QUEUE_SECONDS.max],
+    [QUEUE_SECONDS.min - 1, QUEUE_SECONDS.max + 1, { queue_seconds: 1, lock_id: null }],
+  ],
+];
+
+for (const [name, field, kept, broken] of EDGES) {
+  Deno.test(`${name}: ${field} has the same edges in the usual case as without it, through every door`, async () => {
+    await using tenant = await newTenant();
+    await using stack = new AsyncDisposableStack();
+    const usual = sqlDoor(stack, stack.use(await changedFunctions(ONLY_USUAL)).name);
+    const inTurn = sqlDoor(stack, stack.use(await changedFunctions(WITHOUT_USUAL_CASE)).name);
+    const doors: Record<string, Door> = {
+      usual,
+      inTurn,
+      sql: sqlDoor(stack),
+      rpc: httpDoor("rpc"),
+      functions: httpDoor("functions"),
+    };
+    const key = { video_id: tenant.video, database_name: "layout" };
+    /** What a door answers where all but the value is usual: the row is there, and free or held by whom it should. */
+    const answer = async (door: Door, value: unknown) => {
+      const own = { ...key, lock_id: crypto.randomUUID() };
+      const asking = { ...own, lock_holder_user_id: "worker-1" };
+      await release(tenant.server, { ...key, force: true });
+      if (name === "renew_lock") await acquire(tenant.server, { ...asking, ttl_seconds: 1 });
+      const usual = name === "renew_lock" ? own : asking;
+      const changed = typeof value === "object" && value ? value : { [field]: value };
+      return await door({}, name, { ...usual, ...changed });
+    };
+    await acquire(tenant.server, { ...key, lock_holder_user_id: "worker-1" });
+    for (const [which, door] of Object.entries(doors)) {
+      for (const value of kept) {
+        const { lock, code } = await unhurried(() => answer(door, value));
+        const of = (lock ?? {}) as Record<string, unknown>;
+        const note = `${which} ${field} ${value}`;
+        assertEquals(code, undefined, note);
+        assertEquals(
+          of.lock_holder_user_id,
+          field === "lock_holder_user_id" ? value : "worker-1",
+          note,
+        );
+        assertEquals(of.ttl_seconds, field === "ttl_seconds" && value || TTL_SECONDS.default, note);
+      }
+      for (const value of broken) {
+        if (door === usual) await assertRejects(() => answer(door, value), Error, NOT_USUAL);
+        else {assertEquals(
+            await answer(door, value),
+            { code: "INVALID_REQUEST" },
+            `${which} ${value}`,
+          );}
+      }
+    }
+  });
+}

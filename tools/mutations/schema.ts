@@ -1,22 +1,7 @@
-/** One way to break Holdfast. */
-export interface Mutation {
-  /** What is then wrong. */
-  what: string;
-  /** The file, below supabase/. */
-  file: string;
-  /** What is there, once. */
-  from: string;
-  /** What comes in its place. */
-  to: string;
-  /** The file of tests that has to notice: below supabase/tests, without _test.ts. */
-  test: string;
-}
-
-/** What is broken, from what, to what, and the file of tests that has to notice. */
-type Row = [what: string, from: string, to: string, test: string];
+import type { Row } from "./mutation.ts";
 
 /** By the file that is broken, below supabase/schemas. */
-const OF_THE_SCHEMA: Record<string, Row[]> = {
+export const OF_THE_SCHEMA: Record<string, Row[]> = {
   "01_videos_and_members": [
     [
       "a membership is found among all that its user has",
@@ -58,6 +43,24 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "cardinality(p_database_names) >= 1",
       "contract/sets",
     ],
+    [
+      "a UUID that is missing is no broken rule",
+      "case when p_video_id is null then 'video_id is required' end",
+      "case when false then 'video_id is required' end",
+      "contract/both_doors",
+    ],
+    [
+      "one of a set's names may break the pattern",
+      "select bool_and(n ~ v_pattern) and ",
+      "select ",
+      "contract/sets",
+    ],
+    [
+      "both kinds of names may be sent",
+      "case when p_database_name is not null and p_database_names is not null\n",
+      "case when false\n",
+      "contract/both_doors",
+    ],
   ],
   "14_caller": [
     [
@@ -87,6 +90,36 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "using (true)",
       "trust/other_tenants",
     ],
+    [
+      "a row made by hand begins with an old token",
+      "not null default holdfast.clock_token()",
+      "not null default 0",
+      "trust/tokens",
+    ],
+    [
+      "a server may make a row with a lock in it",
+      "grant insert (video_id, database_name, tenant_id, server_version, wasabi_version, wasabi_synced_at),",
+      "grant insert,",
+      "trust/catalog",
+    ],
+    [
+      "a server may not delete a row",
+      "wasabi_synced_at), delete\n",
+      "wasabi_synced_at)\n",
+      "trust/tokens",
+    ],
+    [
+      "a lock's tenant stays behind when the video moves",
+      "references public.videos (tenant_id, id) on update cascade on delete cascade",
+      "references public.videos (tenant_id, id) on delete cascade",
+      "trust/bounded",
+    ],
+    [
+      "a user reads no lock",
+      "using (tenant_id = any ((select holdfast.tenants_of_caller())::uuid[]))",
+      "using (false)",
+      "trust/authority",
+    ],
   ],
   "21_video_database_lock_history": [
     [
@@ -106,6 +139,38 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "  alter column tenant_id set statistics 0,\n",
       "",
       "trust/other_tenants",
+    ],
+  ],
+  "22_place": [
+    [
+      "members read who waits for other tenants' locks",
+      "revoke all on table holdfast.place from public, anon, authenticated, service_role;",
+      "grant select on table holdfast.place to authenticated;",
+      "trust/catalog",
+    ],
+    [
+      "the line has no row level security",
+      "alter table holdfast.place enable row level security;\n",
+      "",
+      "trust/catalog",
+    ],
+    [
+      "a server may cancel by hand",
+      "revoke all on table holdfast.cancellation from public, anon, authenticated, service_role;",
+      "grant insert on table holdfast.cancellation to service_role;",
+      "trust/catalog",
+    ],
+    [
+      "cancellations have no row level security",
+      "alter table holdfast.cancellation enable row level security;\n",
+      "",
+      "trust/catalog",
+    ],
+    [
+      "the list of names has no row level security",
+      "alter table holdfast.database_names enable row level security;\n",
+      "",
+      "trust/catalog",
     ],
   ],
   "23_state_triggers": [
@@ -188,6 +253,24 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "",
       "contract/growth",
     ],
+    [
+      "a moved row forgets what was cancelled under its new key",
+      "      has_line = true,\n      fencing_token = greatest(old",
+      "      fencing_token = greatest(old",
+      "trust/tokens",
+    ],
+    [
+      "a moved row's token does not pass its new key's history",
+      "        select max(h.fencing_token) + 1\n        from public.video_database_lock_history h\n        where h.video_id = new.video_id",
+      "        select max(h.fencing_token) + 1\n        from public.video_database_lock_history h\n        where false and h.video_id = new.video_id",
+      "trust/tokens",
+    ],
+    [
+      "a lease that ran out ended when its row was deleted",
+      "old.locked_at, least(old.lock_expires_at, v_now),",
+      "old.locked_at, v_now,",
+      "trust/tokens",
+    ],
   ],
   "24_line": [
     [
@@ -220,6 +303,12 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "",
       "trust/tokens",
     ],
+    [
+      "who waits for another tenant's lock is counted by everybody",
+      "revoke all on function holdfast.line(uuid, text) from public, anon, authenticated, service_role;",
+      "grant execute on function holdfast.line(uuid, text) to anon;",
+      "trust/catalog",
+    ],
   ],
   "25_lock_rows": [
     [
@@ -236,8 +325,8 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "a wait for a row has no bound",
-      "greatest(1, extract(epoch from p_until - clock_timestamp()) * 1000)::integer::text, true\n    );\n    v_shared",
-      "'5s', true\n    );\n    v_shared",
+      "greatest(1, extract(epoch from p_until - clock_timestamp()) * 1000)::integer::text, true\n    );\n    loop",
+      "'5s', true\n    );\n    loop",
       "trust/bounded",
     ],
     [
@@ -253,6 +342,19 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/sets",
     ],
     [
+      "a row that came in the place of a deleted one is taken for one that was locked",
+      "      exit when found;\n      -- the row was deleted",
+      "      exit;\n      -- the row was deleted",
+      "trust/tokens",
+      "P1 a row that waits",
+    ],
+    [
+      "after the wait for a row nothing more may wait",
+      "      exit when not found;\n    end loop;\n  end loop;\n  perform set_config('lock_timeout', '450ms', true);",
+      "      exit when not found;\n    end loop;\n  end loop;\n  perform true;",
+      "trust/edges",
+    ],
+    [
       "a take-over lets an assert of the old token begin",
       "s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared",
       "s.xmax <> '0' into v_shared",
@@ -260,7 +362,7 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "a row is locked and not written, and the next acquire takes that for a guarded write",
-      "      update public.video_database_state s\n      set has_line = s.has_line\n      where s.video_id = p_video_id and s.database_name = v_name\n      returning s.xmax <> '0' into v_shared;",
+      "        update public.video_database_state s\n        set has_line = s.has_line\n        where s.video_id = p_video_id and s.database_name = v_name\n        returning s.xmax <> '0' into v_shared;",
       "      select s.xmax <> '0' into v_shared from public.video_database_state s\n      where s.video_id = p_video_id and s.database_name = v_name for no key update;",
       "trust/usual_case",
     ],
@@ -404,6 +506,24 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "set plan_cache_mode = force_generic_plan",
       "trust/catalog",
     ],
+    [
+      "an answer's headers are overwritten",
+      "begin\n  return holdfast.acquire_lock(\n",
+      "begin\n  perform set_config('response.headers', '[{\"x-tenant-id\": \"x\"}]', true);\n  return holdfast.acquire_lock(\n",
+      "contract/lock_acquire",
+    ],
+    [
+      "a take-over of nothing is another grant",
+      "and v_seen.end_reason is null and (p_lock_id is null",
+      "and (v_seen.end_reason is null or p_take_over) and (p_lock_id is null",
+      "contract/take_over",
+    ],
+    [
+      "a server's name and a user's id are one",
+      "v_seen.lock_holder_user_id = v_holder and v_seen.lock_type = v_type\n",
+      "v_seen.lock_holder_user_id = v_holder\n",
+      "contract/lock_acquire",
+    ],
   ],
   "31_acquire_in_turn": [
     [
@@ -411,6 +531,7 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "      v_locked := 'nothing'; -- the row may be somebody else's\n",
       "",
       "trust/tokens",
+      "P1 a row that waits",
     ],
     [
       "the right to the video is asked for once, before the wait",
@@ -526,6 +647,66 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "p_lock_holder_user_id <> p_holder",
       "contract/errors",
     ],
+    [
+      "a grant in turn believes what it read before it had the row",
+      "elsif v_grantable and v_locked = 'for a grant' then",
+      "elsif v_grantable and (v_locked = 'for a grant' or holdfast.lock_rows(p_video_id, v_names, true, v_until)) then",
+      "trust/edges",
+    ],
+    [
+      "a grant that ended while it was told is nothing",
+      "      if v_granted is not null then\n        return v_granted;\n      end if;\n      continue;",
+      "      return v_granted;",
+      "trust/told",
+    ],
+    [
+      "the same set in another order is another",
+      'then array(select n from unnest(p_database_names) n order by n collate "C") end;\n  v_lock_id',
+      "then p_database_names end;\n  v_lock_id",
+      "contract/sets",
+    ],
+    [
+      "a set of one is not the lock of that name",
+      "case when cardinality(p_database_names) > 1\n",
+      "case when cardinality(p_database_names) > 0\n",
+      "contract/sets",
+    ],
+    [
+      "a busy lock is asked again at once",
+      "when p_reason = 'busy' then 500",
+      "when p_reason = 'busy' then 0",
+      "contract/line",
+    ],
+    [
+      "those behind the head ask as often as the head",
+      'least(150 + 250 * (p_met."position" - 1), p_met.place_left_ms / 2)',
+      "least(150, p_met.place_left_ms / 2)",
+      "contract/line",
+    ],
+    [
+      "a server may hold without a name",
+      "case when p_holder is null then 'lock_holder_user_id is required with the secret key'\n        when",
+      "case when",
+      "contract/both_doors",
+    ],
+    [
+      "a user without an id is a holder",
+      "if p_user is null and p_type = 'client' then",
+      "if false then",
+      "contract/lock_acquire",
+    ],
+    [
+      "a user acquires in another's name, in turn",
+      "if p_type = 'client' and lower(p_lock_holder_user_id) <> p_holder then",
+      "if false then",
+      "contract/errors",
+    ],
+    [
+      "who has the lock by this lock_id is refused",
+      "when s.lock_id = p_lock_id and f.live and f.mine then 'same'\n",
+      "",
+      "contract/lock_acquire",
+    ],
   ],
   "32_grant_and_queue": [
     [
@@ -608,6 +789,60 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "set kept_until = clock_timestamp() + make_interval(secs => p_queue_seconds)",
       "contract/line",
     ],
+    [
+      "the right is not asked for again after a grant in turn has waited",
+      "    if not holdfast.may_see(p_video_id, case when p_type = 'client' then p_holder::uuid end) then",
+      "    if false then",
+      "trust/edges",
+    ],
+    [
+      "a grant in turn after a wait has a token of before it",
+      "      fencing_token = greatest(s.fencing_token, (date_part('epoch', v_now) * 1000000)::bigint)\n",
+      "      fencing_token = s.fencing_token\n",
+      "trust/edges",
+    ],
+    [
+      "part of a set that was released meanwhile is told as all of it",
+      "      having count(*) = cardinality(p_names)\n",
+      "      having count(*) > 0\n",
+      "trust/told",
+    ],
+    [
+      "who comes back after a lapse is as early as before",
+      "set queued_at = excluded.queued_at, kept_until",
+      "set queued_at = p.queued_at, kept_until",
+      "contract/line",
+    ],
+    [
+      "the order of the line is that of when transactions began",
+      "  v_now := clock_timestamp();\n  perform\n  from unnest(p_names) n",
+      "  v_now := now();\n  perform\n  from unnest(p_names) n",
+      "contract/line",
+    ],
+    [
+      "old cancellations are never cleared by a grant",
+      "and c.cancelled_at < p_now - interval '1 hour';",
+      "and false;",
+      "trust/usual_case",
+    ],
+    [
+      "a grant clears cancellations that still count",
+      "and c.cancelled_at < p_now - interval '1 hour';",
+      "and c.cancelled_at <= p_now;",
+      "trust/tokens",
+    ],
+    [
+      "a set does not remember its names",
+      "    lock_database_names = p_set,\n",
+      "    lock_database_names = null,\n",
+      "contract/sets",
+    ],
+    [
+      "a refusal does not name the database",
+      "    'database_name', p_met.database_name,\n    'holder', p_met.holder,\n    'queue'",
+      "    'database_name', null,\n    'holder', p_met.holder,\n    'queue'",
+      "contract/sets",
+    ],
   ],
   "40_release_lock": [
     [
@@ -651,6 +886,18 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "      on conflict do nothing;\n",
       "      ;\n",
       "trust/tokens",
+    ],
+    [
+      "a release waits as long as it has to",
+      "set plan_cache_mode = force_generic_plan set lock_timeout = '450ms'",
+      "set plan_cache_mode = force_generic_plan",
+      "trust/catalog",
+    ],
+    [
+      "a lease that ran out ended when it was released",
+      "least(v_old.lock_expires_at, v_now),",
+      "v_now,",
+      "trust/edges",
     ],
   ],
   "41_release_in_turn": [
@@ -726,6 +973,55 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "where false;",
       "contract/sets",
     ],
+    [
+      "a release in turn believes what it read before it had the row",
+      "    elsif not v_locked then\n      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);\n      v_locked := true;\n    else\n",
+      "    else\n      exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);\n",
+      "trust/edges",
+    ],
+    [
+      "the same set in another order is another, for a release",
+      'then array(select n from unnest(p_database_names) n order by n collate "C") end;',
+      "then p_database_names end;",
+      "contract/sets",
+    ],
+    [
+      "a set of one is not the lock of that name, for a release",
+      "case when cardinality(p_database_names) > 1\n",
+      "case when cardinality(p_database_names) > 0\n",
+      "contract/sets",
+    ],
+    [
+      "who lost the right to the video makes a row of it",
+      "      if not v_may_see then\n        perform holdfast.raise_error('VIDEO_NOT_FOUND');\n      end if;\n",
+      "",
+      "contract/line",
+    ],
+    [
+      "a name beside a lock_id is no broken rule",
+      "case when p_lock_holder_user_id is not null and (p_lock_id is not null or p_force)\n",
+      "case when false\n",
+      "contract/both_doors",
+    ],
+    [
+      "a user releases by another's name",
+      "if p_type = 'client' and lower(p_lock_holder_user_id) <> p_user::text then",
+      "if false then",
+      "contract/lock_release",
+    ],
+    [
+      "a member of another tenant learns that there is a video to force",
+      "    if v_role is null then\n      perform holdfast.raise_error('VIDEO_NOT_FOUND');\n    elsif",
+      "    if",
+      "trust/other_tenants",
+    ],
+    [
+      "a token that names no user releases",
+      "  if p_user is null and p_type = 'client' then\n    perform holdfast.raise_error('NOT_AUTHENTICATED');\n  end if;\n",
+      "",
+      "contract/lock_acquire",
+      "a token that names no user",
+    ],
   ],
   "42_end_and_cancel": [
     [
@@ -757,6 +1053,30 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "case when p_may_see then v_first.holder end",
       "v_first.holder",
       "contract/lock_release",
+    ],
+    [
+      "nobody learns who forced it",
+      "      case when v_reason = 'force_released' then p_by end\n",
+      "      null\n",
+      "contract/lock_release",
+    ],
+    [
+      "a release of a set gives the answer of one",
+      "    return case when p_is_set then json_build_object('released', true, 'locks', v_released)\n",
+      "    return case when false then json_build_object('released', true, 'locks', v_released)\n",
+      "contract/sets",
+    ],
+    [
+      "a release of a set gives the last reason",
+      "  v_first := p_all[1];\n",
+      "  v_first := p_all[cardinality(p_all)];\n",
+      "contract/sets",
+    ],
+    [
+      "a user's cancellation gives up another's place",
+      "    and (p_holder = '' or p.lock_holder_user_id = p_holder);\n  -- the row",
+      "    ;\n  -- the row",
+      "contract/line",
     ],
   ],
   "50_renew_lock": [
@@ -820,6 +1140,18 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "0",
       "contract/line",
     ],
+    [
+      "a renewal waits as long as it has to",
+      "set plan_cache_mode = force_generic_plan set lock_timeout = '450ms'",
+      "set plan_cache_mode = force_generic_plan",
+      "trust/catalog",
+    ],
+    [
+      "a renewal that waited has written its length",
+      "        lock_ttl_seconds = v_seen.lock_ttl_seconds,\n",
+      "",
+      "trust/edges",
+    ],
   ],
   "51_renew_in_turn": [
     [
@@ -839,6 +1171,67 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "where m.other_names;",
       "where false;",
       "contract/sets",
+    ],
+    [
+      "a renewal in turn believes what it read before it had the row",
+      "    if v_locked then\n",
+      "    if v_locked or holdfast.lock_rows(p_video_id, v_names, false, v_until) then\n",
+      "trust/edges",
+    ],
+    [
+      "the length of a set that was last asked for is forgotten",
+      "    lock_ttl_seconds = p_ttl,\n",
+      "",
+      "contract/sets",
+    ],
+    [
+      "a renewal of a set by nobody counts as activity",
+      "case when p_active then p_now else s.last_activity_at end",
+      "p_now",
+      "contract/sets",
+    ],
+    [
+      "the holder of a set does not learn that somebody waits",
+      "max(case when s.has_line then holdfast.line_length(s.video_id, s.database_name) else 0 end)",
+      "0",
+      "contract/line",
+    ],
+    [
+      "a renewal of a set says what was lost last",
+      "where m.reason is not null order by m.ord limit 1",
+      "where m.reason is not null order by m.ord desc limit 1",
+      "contract/sets",
+    ],
+    [
+      "a cancelled acquisition was never held",
+      "      when c.lock_id is not null then 'cancelled'\n",
+      "",
+      "trust/tokens",
+    ],
+    [
+      "a stranger's renewal learns of the video",
+      "    if not holdfast.may_see(p_video_id, p_user) then",
+      "    if false then",
+      "trust/other_tenants",
+    ],
+    [
+      "the same set in another order is another, for a renewal",
+      'then array(select n from unnest(p_database_names) n order by n collate "C") end;',
+      "then p_database_names end;",
+      "contract/sets",
+    ],
+    [
+      "a set of one is not the lock of that name, for a renewal",
+      "case when cardinality(p_database_names) > 1\n",
+      "case when cardinality(p_database_names) > 0\n",
+      "contract/sets",
+    ],
+    [
+      "a token that names no user renews",
+      "  if p_user is null and p_type = 'client' then\n    perform holdfast.raise_error('NOT_AUTHENTICATED');\n  end if;\n",
+      "",
+      "contract/lock_acquire",
+      "a token that names no user",
     ],
   ],
   "60_assert_lock_held": [
@@ -864,6 +1257,12 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "the guard takes the state row before the video",
       "where v.id = p_video_id for key share skip locked;",
       "where v.id = p_video_id;",
+      "contract/fencing",
+    ],
+    [
+      "the guard believes what a transaction at repeatable read saw first",
+      "if current_setting('transaction_isolation') <> 'read committed' then",
+      "if false then",
       "contract/fencing",
     ],
     [
@@ -902,6 +1301,42 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "if false then",
       "trust/other_tenants",
     ],
+    [
+      "a write without the right to the video is another error",
+      "    -- before anything is locked: nobody reaches into another tenant's rows, not even to share one for a moment\n    perform holdfast.raise_lock_not_held(p_video_id, p_database_name, p_token, p_lock_id, v_user, null);",
+      "    perform holdfast.raise_error('VIDEO_NOT_FOUND');",
+      "contract/fencing",
+    ],
+    [
+      "a refused write does not say why",
+      "    when p_seen.fencing_token <> p_token then 'is not the newest grant''s'\n",
+      "",
+      "contract/fencing",
+    ],
+    [
+      "a refused write says that nobody holds a lock that somebody holds",
+      "p_seen is null or p_seen.lock_id is null and p_seen.fencing_token is distinct from p_token",
+      "true",
+      "contract/fencing",
+    ],
+    [
+      "a lock that is being changed is lost",
+      "    elsif v_try = 6 then\n",
+      "    elsif false then\n",
+      "contract/fencing",
+    ],
+    [
+      "no credentials are as good as a server's",
+      "if v_user is null and not v_server then",
+      "if false then",
+      "contract/lock_acquire",
+    ],
+    [
+      "who lost the right between two looks writes",
+      "      perform from holdfast.membership m where m.tenant_id = v_seen.tenant_id and m.user_id = v_user;",
+      "      perform true;",
+      "trust/bounded",
+    ],
   ],
   "61_advance_server_version": [
     [
@@ -914,6 +1349,18 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "a count of versions waits as long as it has to",
       " set lock_timeout = '450ms'",
       "",
+      "trust/bounded",
+    ],
+    [
+      "a version is counted without the lock",
+      "begin\n  perform holdfast.check_token(p_video_id, p_database_name, p_fencing_token, null);\n  update",
+      "begin\n  update",
+      "trust/other_tenants",
+    ],
+    [
+      "a busy version is an error",
+      "exception when lock_not_available then",
+      "exception when sqlstate 'PT499' then",
       "trust/bounded",
     ],
   ],
@@ -973,6 +1420,90 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "  ) t;\nend;\n$$;\nrevoke all on function holdfast.guard(",
       "contract/fencing",
     ],
+    [
+      "an insert is not guarded",
+      "      if tg_op = 'INSERT' then\n        for v_lock in select distinct %2$s from new_rows r order by 1, 2 loop",
+      "      if tg_op = 'INSERT' then\n        for v_lock in select distinct %2$s from new_rows r where false loop",
+      "contract/fencing",
+    ],
+    [
+      "the guard looks at rows before they are what they will be",
+      "'create trigger holdfast_guard_insert after insert on %s referencing new table as new_rows for each statement execute function holdfast.%I()'",
+      "'comment on table %s is %L'",
+      "contract/fencing",
+    ],
+    [
+      "the guard runs for each row",
+      "'create trigger holdfast_guard_update after update on %s referencing old table as old_rows new table as new_rows for each statement execute",
+      "'create trigger holdfast_guard_update after update on %s referencing old table as old_rows new table as new_rows for each row execute",
+      "contract/fencing",
+    ],
+    [
+      "what is no table is guarded",
+      "c.oid = \"table\" and c.relkind in ('r', 'p');",
+      'c.oid = "table";',
+      "contract/fencing",
+    ],
+    [
+      "a table is guarded for two databases",
+      "elsif (database is null) = (database_column is null) then",
+      "elsif database is null and database_column is null then",
+      "contract/fencing",
+    ],
+    [
+      "a column that is no uuid names the video",
+      "elsif v_video_type is distinct from 'uuid'::regtype::oid then",
+      "elsif false then",
+      "contract/fencing",
+    ],
+    [
+      "a column that there is not names the database",
+      "  if database_column is not null and not found then",
+      "  if false then",
+      "contract/fencing",
+    ],
+    [
+      "a name that no database can have is guarded",
+      "  perform database::holdfast.database_name;\n",
+      "",
+      "contract/fencing",
+    ],
+    [
+      "unguard leaves the function behind",
+      "    if not found then\n      execute format('drop function %s', v_function);",
+      "    if false then\n      execute format('drop function %s', v_function);",
+      "contract/fencing",
+    ],
+    [
+      "unguard leaves the triggers of partitions",
+      '    select "table" as relid\n    union\n    select p.relid from pg_catalog.pg_partition_tree("table") p\n  ) t;\n  foreach',
+      '    select "table" as relid\n  ) t;\n  foreach',
+      "contract/fencing",
+    ],
+    [
+      "a partition without a guard is not reported",
+      "where g.tgname = 'holdfast_guard_insert' and not exists (",
+      "where false and not exists (",
+      "contract/fencing",
+    ],
+    [
+      "names of guards that are long are one",
+      "case when octet_length(f.name) <= 63 then f.name else left(f.name, 20) || ' ' || md5(f.name) end",
+      "left(f.name, 40)",
+      "contract/fencing",
+    ],
+    [
+      "everybody may guard",
+      "revoke all on function holdfast.guard(regclass, text, name, name) from public, anon, authenticated, service_role;",
+      "",
+      "trust/catalog",
+    ],
+    [
+      "everybody may run a guard's function",
+      "  execute format('revoke all on function holdfast.%I() from public, anon, authenticated, service_role', v_function);\n",
+      "",
+      "trust/catalog",
+    ],
   ],
   "70_views": [
     [
@@ -992,6 +1523,42 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "create view public.waiting_locks with (security_invoker = true) as",
       "create view public.waiting_locks as",
       "trust/other_tenants",
+    ],
+    [
+      "held_locks does not show that somebody waits",
+      "case when s.has_line then holdfast.line_length(s.video_id, s.database_name) else 0 end as queue_length",
+      "0 as queue_length",
+      "contract/line",
+    ],
+    [
+      "waiting_locks shows no position",
+      'select s.video_id, s.database_name::text as database_name, s.tenant_id, w."position",',
+      'select s.video_id, s.database_name::text as database_name, s.tenant_id, 1 as "position",',
+      "contract/line",
+    ],
+    [
+      "leases that ran out count as held",
+      "where s.lock_expires_at > clock_timestamp()\nunion all\nselect 'lapsed'",
+      "where s.lock_id is not null\nunion all\nselect 'lapsed'",
+      "contract/growth",
+    ],
+    [
+      "places that lapsed count as waiting",
+      "from holdfast.place p where p.kept_until > clock_timestamp()\n",
+      "from holdfast.place p\n",
+      "contract/growth",
+    ],
+    [
+      "all that ever ended ended in the last hour",
+      " and h.ended_at > clock_timestamp() - interval '1 hour'\n",
+      "\n",
+      "contract/growth",
+    ],
+    [
+      "how leases ended is not told apart",
+      "  on h.end_reason = r.end_reason and",
+      "  on",
+      "contract/growth",
     ],
   ],
   "80_release_expired_locks": [
@@ -1037,6 +1604,30 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "v_now - interval '1 year'",
       "trust/tokens",
     ],
+    [
+      "a clean-up clears as much as there is",
+      "    limit p_batch_size\n    for no key update",
+      "    for no key update",
+      "contract/release_expired_locks",
+    ],
+    [
+      "lapsed places are never cleared",
+      "where l.kept_until <= v_now limit",
+      "where false limit",
+      "contract/line",
+    ],
+    [
+      "a batch may be of any size",
+      "if (p_batch_size between 1 and 100000) is not true then",
+      "if false then",
+      "contract/release_expired_locks",
+    ],
+    [
+      "a user may clean up",
+      "grant execute on function public.release_expired_locks(integer) to service_role;",
+      "grant execute on function public.release_expired_locks(integer) to service_role, authenticated;",
+      "trust/catalog",
+    ],
   ],
   "81_prune_lock_history": [
     [
@@ -1056,6 +1647,18 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "pruning waits",
       "    for update skip locked\n",
       "    for update\n",
+      "contract/growth",
+    ],
+    [
+      "a user may prune",
+      "grant execute on function public.prune_lock_history(interval, integer) to service_role;",
+      "grant execute on function public.prune_lock_history(interval, integer) to service_role, authenticated;",
+      "trust/catalog",
+    ],
+    [
+      "history is kept for a year by default",
+      "older_than interval default '90 days'",
+      "older_than interval default '365 days'",
       "contract/growth",
     ],
   ],
@@ -1078,119 +1681,55 @@ const OF_THE_SCHEMA: Record<string, Row[]> = {
       "cross join lateral pg_catalog.aclexplode(t.attacl) a where false",
       "trust/catalog",
     ],
-  ],
-};
-
-/** By the file that is broken, below supabase/functions/_shared. */
-const OF_THE_FUNCTIONS: Record<string, Row[]> = {
-  "data_api": [
     [
-      "a redirect is followed, with the credentials",
-      'redirect: "manual",',
-      'redirect: "follow",',
-      "contract/errors",
+      "what PUBLIC may do is not looked at",
+      "where p.grantee = 0 or r.rolname in",
+      "where r.rolname in",
+      "trust/catalog",
     ],
     [
-      "the trace ends at the function",
-      "        ...(call.traceparent === undefined ? {} : { traceparent: call.traceparent }),\n",
+      "what a function grants by itself is not looked at",
+      "coalesce(p.proacl, pg_catalog.acldefault('f', p.proowner))",
+      "p.proacl",
+      "trust/catalog",
+    ],
+    [
+      "the schema's own rights are not looked at",
+      "    where n.nspname = 'holdfast'\n    union all",
+      "    where false\n    union all",
+      "trust/catalog",
+    ],
+    [
+      "views are not looked at",
+      "where c.relkind in ('r', 'v') and",
+      "where c.relkind in ('r') and",
+      "../../local/tests/restore",
+    ],
+    [
+      "what is missing is not given back",
+      "case when v_wrong.is_missing then 'grant' else 'revoke' end,",
+      "'revoke',",
+      "trust/catalog",
+    ],
+    [
+      "a repair reports what it did itself",
+      "      if v_pass = 1 then\n",
+      "      if true then\n",
+      "trust/catalog",
+    ],
+    [
+      "a repair does nothing",
+      "  for v_pass in 1..2 loop\n",
+      "  for v_pass in 1..0 loop\n",
+      "../../local/tests/restore",
+    ],
+  ],
+  "91_realtime": [
+    [
+      "browsers are not sent the changes",
+      "  alter publication supabase_realtime add table public.video_database_state;\n",
       "",
-      "contract/errors",
-    ],
-    [
-      "an API key is passed on as a user's token",
-      "header && !/^bearer\\s+sb_/i.test(header) ? header : null",
-      "header",
-      "contract/errors",
-    ],
-  ],
-  "lock_function": [
-    [
-      "a Data API that hangs hangs the function",
-      "AbortSignal.any([request.signal, deadline])",
-      "request.signal",
-      "contract/errors",
-    ],
-    [
-      "a caller who is gone keeps the database at work",
-      "AbortSignal.any([request.signal, deadline])",
-      "deadline",
-      "contract/errors",
-    ],
-    [
-      "a busy database is not asked again",
-      "  if (isBusy(reply)) reply = await callDatabase(call); // it was busy for a moment, mostly\n",
-      "",
-      "contract/errors",
-    ],
-    ["a busy lock is an error", "if (busy) return", "if (false) return", "contract/errors"],
-    [
-      "a browser may not name a region",
-      "x-retry-count, x-region,",
-      "x-retry-count,",
-      "contract/errors",
-    ],
-  ],
-  "not_now": [
-    ["transaction_timeout is for ever", "/^25P0[34]$/", "/^25P03$/", "contract/errors"],
-    ["statement_timeout is for ever", "/^57/", "/^57P/", "contract/errors"],
-    ["a standby is for ever", "/^25006$/", "/^25007$/", "contract/errors"],
-    [
-      "a redirect is for ever",
-      "(status) => status < 400",
-      "(status) => status < 300",
-      "contract/errors",
-    ],
-    ["too many requests are for ever", "[408, 425, 429]", "[408, 425]", "contract/errors"],
-  ],
-  "read_json_object": [
-    [
-      "a body that trickles is waited for",
-      '  deadline.addEventListener("abort", giveUp);\n',
-      "",
-      "contract/errors",
-    ],
-    [
-      "a body that came too late is read",
-      '    if (deadline.aborted) throw new RequestError("REQUEST_TIMEOUT");\n',
-      "",
-      "contract/errors",
-    ],
-    [
-      "a body has no limit",
-      "if (bytes > MAX_BODY_BYTES) throw",
-      "if (false) throw",
-      "contract/errors",
-    ],
-  ],
-  "requests": [
-    [
-      "null is refused",
-      "take_over: z.nullish(flag)",
-      "take_over: z.optional(flag)",
-      "contract/errors",
-    ],
-    [
-      "a name may come twice in a set, over HTTP",
-      ").check(z.refine((names) => new Set(names).size === names.length, MESSAGES.databaseNames));",
-      ");",
-      "contract/both_doors",
+      "trust/catalog",
     ],
   ],
 };
-
-const rows = (folder: string, ending: string, of: Record<string, Row[]>): Mutation[] =>
-  Object.entries(of).flatMap(([name, rows]) =>
-    rows.map(([what, from, to, test]) => ({
-      what,
-      file: `${folder}/${name}.${ending}`,
-      from,
-      to,
-      test,
-    }))
-  );
-
-/** Every way to break Holdfast that the tests have to notice. */
-export const MUTATIONS: readonly Mutation[] = [
-  ...rows("schemas", "sql", OF_THE_SCHEMA),
-  ...rows("functions/_shared", "ts", OF_THE_FUNCTIONS),
-];

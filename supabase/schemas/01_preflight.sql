@@ -1,0 +1,233 @@
+-- Holdfast goes into projects that exist. What is in the way there is named here, all of it in one error, before anything is
+-- changed. On an empty database these blocks find nothing.
+--
+-- Two settings of the transaction are read: holdfast.members, the query that `npx holdfast install --members` was given, and
+-- holdfast.problems, in which the blocks collect what they find.
+
+-- The project's own tables are changed, and its callers go on meanwhile. In short tries: a long wait for such a lock would hold
+-- up everybody who comes after it, and a deadlock could end a caller's transaction instead of this one.
+do $$
+declare
+  v_tables constant text := (
+    select string_agg(format('public.%I', c.relname), ', ' order by c.relname collate "C")
+    from pg_catalog.pg_class c
+    where c.relnamespace = 'public'::regnamespace and c.relkind in ('r', 'p')
+      and c.relname in ('videos', 'video_database_state')
+  );
+  v_lock_timeout constant text := current_setting('lock_timeout');
+begin
+  for v_try in 1..60 loop
+    exit when v_tables is null;
+    begin
+      perform set_config('lock_timeout', '400ms', true);
+      execute format('lock table %s in access exclusive mode', v_tables);
+      exit;
+    exception when lock_not_available or deadlock_detected then
+      if v_try = 60 then
+        raise exception using errcode = 'lock_not_available',
+          message = format('Holdfast was not installed, and nothing was changed: %s could not be locked', v_tables),
+          hint = 'Some transaction has used them for long (see pg_stat_activity). End it, or try again when it is over.';
+      end if;
+    end;
+    perform pg_sleep(random() * 0.5);
+  end loop;
+  perform set_config('lock_timeout', v_lock_timeout, true);
+end;
+$$;
+
+-- The columns of tables that there are already.
+do $$
+declare
+  v_text constant text[] := '{text,character varying}';
+begin
+  perform set_config('holdfast.problems', concat_ws(e'\n', string_agg(
+    case when a.attname is null
+      then format('- public.%s has no column %s (%s)', w.relation, w.name, w.types[1])
+      else format('- public.%s.%s is of type %s, and has to be %s', w.relation, w.name, format_type(a.atttypid, a.atttypmod), w.types[1])
+    end, e'\n' order by w.relation desc, w.ord
+  )), true)
+  from (values
+    ('videos', 'id', '{uuid}'::text[], 1), ('videos', 'tenant_id', '{uuid}', 2),
+    ('tenant_members', 'tenant_id', '{uuid}', 3), ('tenant_members', 'user_id', '{uuid}', 4),
+    ('tenant_members', 'role', v_text, 5),
+    ('video_database_state', 'video_id', '{uuid}', 6), ('video_database_state', 'database_name', v_text, 7),
+    ('video_database_state', 'tenant_id', '{uuid}', 8),
+    ('video_database_state', 'server_version', '{integer,smallint,bigint}', 9),
+    ('video_database_state', 'wasabi_version', '{integer,smallint,bigint}', 10),
+    ('video_database_state', 'wasabi_synced_at', '{timestamp with time zone}', 11),
+    ('video_database_state', 'lock_holder_user_id', v_text || 'uuid'::text, 12),
+    ('video_database_state', 'lock_type', v_text, 13),
+    ('video_database_state', 'locked_at', '{timestamp with time zone}', 14),
+    ('video_database_state', 'last_activity_at', '{timestamp with time zone}', 15)
+  ) w (relation, name, types, ord)
+  join pg_catalog.pg_class c on c.relnamespace = 'public'::regnamespace and c.relname = w.relation
+    and c.relkind in ('r', 'p', 'v', 'm', 'f')
+  left join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attname = w.name and a.attnum > 0 and not a.attisdropped
+  left join pg_catalog.pg_type y on y.oid = a.atttypid
+  where (a.attname is null or format_type(a.atttypid, null) <> all (w.types))
+    -- an enum has names, too
+    and not (w.types = v_text and w.name in ('role', 'lock_type') and y.typtype is not distinct from 'e')
+    and not (w.relation = 'tenant_members' and coalesce(current_setting('holdfast.members', true), '') <> '');
+end;
+$$;
+
+-- Whose tables they are, and their keys.
+do $$
+begin
+  perform set_config('holdfast.problems', concat_ws(e'\n', nullif(current_setting('holdfast.problems', true), ''), string_agg(
+    p.problem, e'\n'
+  )), true)
+  from pg_catalog.pg_class c
+  cross join lateral (
+    select array_agg(keys.names) as keys, coalesce(bool_or(keys.names = w.key and (keys.indisprimary or not w.is_primary)), false) as has_key
+    from (values
+      ('videos', '{id}'::name[], false), ('video_database_state', '{database_name,video_id}', true)
+    ) w (relation, key, is_primary)
+    left join lateral (
+      select i.indisprimary, (
+        select array_agg(a.attname order by a.attname)
+        from pg_catalog.pg_attribute a where a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+      ) as names
+      from pg_catalog.pg_index i
+      where i.indrelid = c.oid and i.indisunique and i.indimmediate and i.indpred is null and 0 <> all (i.indkey)
+    ) keys on true
+    where w.relation = c.relname
+  ) k
+  cross join lateral (values
+    (c.relkind not in ('r', 'p') or c.relkind = 'p' and c.relname <> 'videos',
+      format('- public.%s has to be an ordinary table', c.relname)),
+    (c.relkind in ('r', 'p') and not pg_has_role(c.relowner, 'usage'),
+      format('- public.%s belongs to %s, and this runs as %s', c.relname, c.relowner::regrole, current_user)),
+    (c.relkind in ('r', 'p') and c.relname = 'videos' and not k.has_key, '- public.videos.id has to be the primary key, or unique'),
+    (c.relkind = 'r' and c.relname = 'video_database_state' and not k.has_key,
+      '- public.video_database_state has to have the primary key (video_id, database_name)')
+  ) p (is_so, problem)
+  where c.relnamespace = 'public'::regnamespace and c.relname in ('videos', 'video_database_state')
+    and c.relkind in ('r', 'p', 'v', 'm', 'f') and p.is_so;
+end;
+$$;
+
+-- Rows and columns of a video_database_state that cannot be taken over.
+do $$
+begin
+  if current_setting('holdfast.problems', true) <> '' or to_regclass('public.video_database_state') is null then
+    return;
+  end if;
+  perform set_config('holdfast.problems', concat_ws(e'\n',
+    (
+      select string_agg(
+        format('- public.video_database_state.%s is a column without a default that may not be null: Holdfast makes rows, and does not know what belongs there', a.attname), e'\n'
+      )
+      from pg_catalog.pg_attribute a
+      where a.attrelid = 'public.video_database_state'::regclass and a.attnum > 0 and not a.attisdropped
+        and a.attnotnull and not a.atthasdef and a.attidentity = '' and a.attname <> all ('{
+          video_id,database_name,tenant_id,server_version,wasabi_version,lock_holder_user_id,lock_type,locked_at,last_activity_at
+        }')
+    ), (
+      select string_agg(
+        format('- public.video_database_state has a column %s already, which Holdfast would make', a.attname), e'\n'
+      )
+      from pg_catalog.pg_attribute a
+      where a.attrelid = 'public.video_database_state'::regclass and a.attnum > 0 and not a.attisdropped
+        and a.attname = any ('{lock_id,lock_expires_at,lock_ttl_seconds,lock_database_names,fencing_token,has_line}')
+    ), (
+      select format('- public.video_database_state has database names that do not match ^[a-z][a-z0-9_-]{0,62}$, such as %L: rename them',
+        min(s.database_name))
+      from public.video_database_state s
+      where s.database_name !~ '^[a-z][a-z0-9_-]{0,62}$'
+      having count(*) > 0
+    ), (
+      select format('- public.video_database_state has %s rows without a tenant_id, for videos without one', count(*))
+      from public.video_database_state s
+      left join public.videos v on v.id = s.video_id
+      where s.tenant_id is null and v.tenant_id is null
+      having count(*) > 0
+    )
+  ), true);
+end;
+$$;
+
+-- Names that have to be free. Functions may have namesakes, as long as no call fits two of them: by the names of its arguments, as
+-- the Data API calls, or by their types.
+do $$
+begin
+  perform set_config('holdfast.problems', concat_ws(e'\n', nullif(current_setting('holdfast.problems', true), ''), (
+    select case when to_regprocedure('holdfast.version()') is null
+      then '- there is a schema holdfast, which is not Holdfast''s' else '- Holdfast is installed in this database already' end
+    from pg_catalog.pg_namespace n
+    where n.nspname = 'holdfast'
+  ), (
+    select string_agg(format('- there is a public.%s already', y.typname), e'\n' order by y.typname)
+    from pg_catalog.pg_type y -- a relation has a type of its name
+    where y.typnamespace = 'public'::regnamespace and y.typname in ('video_database_lock_history', 'held_locks', 'waiting_locks')
+  ), (
+    select string_agg(
+      format('- a call of public.%s(%s) could not be told from one of Holdfast''s function: rename yours', p.proname, oidvectortypes(p.proargtypes)),
+      e'\n' order by p.proname, p.oid
+    )
+    from (values
+      ('acquire_lock', 'uuid, text, text, uuid, integer, boolean, integer, text[]',
+        '{video_id,database_name,lock_holder_user_id,lock_id,ttl_seconds,take_over,queue_seconds,database_names}'::text[], 1),
+      ('renew_lock', 'uuid, text, uuid, integer, boolean, text[]',
+        '{video_id,database_name,lock_id,ttl_seconds,active,database_names}', 1),
+      ('release_lock', 'uuid, text, uuid, text, boolean, text[]',
+        '{video_id,database_name,lock_id,lock_holder_user_id,force,database_names}', 1),
+      ('assert_lock_held', 'uuid, text, bigint', '{video_id,database_name,fencing_token}', 3),
+      ('advance_server_version', 'uuid, text, bigint', '{video_id,database_name,fencing_token}', 3),
+      ('release_expired_locks', 'integer', '{batch_size}', 0),
+      ('prune_lock_history', 'interval, integer', '{older_than,batch_size}', 0)
+    ) ours (name, types, arguments, required)
+    join pg_catalog.pg_proc p on p.pronamespace = 'public'::regnamespace and p.proname = ours.name
+    cross join lateral (
+      select coalesce(array_agg(coalesce(p.proargnames[n], '') order by n), '{}') as names
+      from generate_series(1, coalesce(array_length(p.proargmodes, 1), p.pronargs)) n
+      where coalesce(p.proargmodes[n], 'i') in ('i', 'b', 'v')
+    ) theirs
+    where theirs.names[:p.pronargs - p.pronargdefaults] <@ ours.arguments
+        and ours.arguments[:ours.required] <@ theirs.names::text[]
+      or exists (
+        select
+        from generate_series(
+          greatest(ours.required, p.pronargs - p.pronargdefaults), least(cardinality(ours.arguments), p.pronargs)
+        ) k
+        where (string_to_array(oidvectortypes(p.proargtypes), ', '))[:k] = (string_to_array(ours.types, ', '))[:k]
+      )
+  )), true);
+end;
+$$;
+
+-- The query of --members.
+do $$
+declare
+  v_query constant text := nullif(current_setting('holdfast.members', true), '');
+  v_given text;
+begin
+  if v_query is null then
+    return;
+  end if;
+  begin
+    execute 'create temporary view holdfast_members as select m.tenant_id, m.user_id, m.role::text as role from (' || v_query || ') m';
+    select string_agg(format('%s %s', a.attname, format_type(a.atttypid, null)), ', ' order by a.attnum) into v_given
+    from pg_catalog.pg_attribute a
+    where a.attrelid = 'pg_temp.holdfast_members'::regclass and a.attnum > 0;
+    drop view pg_temp.holdfast_members;
+    v_given := nullif(v_given, 'tenant_id uuid, user_id uuid, role text');
+  exception when others then
+    v_given := sqlerrm;
+  end;
+  if v_given is not null then
+    perform set_config('holdfast.problems', concat_ws(e'\n', nullif(current_setting('holdfast.problems', true), ''),
+      format('- the query for members has to give tenant_id (uuid), user_id (uuid) and role (text), but: %s', v_given)), true);
+  end if;
+end;
+$$;
+
+do $$
+begin
+  if current_setting('holdfast.problems', true) <> '' then
+    raise exception using errcode = 'object_not_in_prerequisite_state',
+      message = e'Holdfast was not installed, and nothing was changed, because\n' || current_setting('holdfast.problems', true),
+      hint = 'See docs/start/adopt.md.';
+  end if;
+end;
+$$;
