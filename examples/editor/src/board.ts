@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 import type { SupabaseClient } from "@supabase/supabase-js";
 
 /** Somebody who waits in the line. */
@@ -192,6 +193,7 @@ export class Board extends EventTarget {
       if (isLive) return void this.look();
       if (status === "CLOSED" || signal.aborted) return;
       this.#supabase.removeChannel(channel);
+      this.#supabase.realtime.disconnect(); // it would try for ever
       this.#arm();
       if (wasLive) setTimeout(() => signal.aborted || this.#listen(signal), AGAIN_MS);
     });

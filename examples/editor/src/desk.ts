@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { createContext, useContext, useSyncExternalStore } from "react";
 import { createLockClient } from "../../../client/mod.ts";

@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 import type { Doc } from "./doc.ts";
 
 /** What somebody has typed and the database does not have (yet). It outlives the lease, the page and the browser. */
@@ -27,8 +28,8 @@ export class Drafts extends EventTarget {
     super();
     this.#prefix = `holdfast-editor draft ${user} `;
     // another tab has kept or dropped one
-    globalThis.addEventListener("storage", ({ key }) => {
-      if (key?.startsWith(this.#prefix)) this.#tell();
+    addEventListener("storage", (event) => {
+      if ((event as StorageEvent).key?.startsWith(this.#prefix)) this.#tell();
     });
   }
 

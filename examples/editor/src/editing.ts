@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 import type { SupabaseClient } from "@supabase/supabase-js";
 import type {
   Lease,
