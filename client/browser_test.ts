@@ -19,6 +19,13 @@ const believers = async (...pages: Page[]) =>
   (await Promise.all(pages.map((page) => ask(page, "believes"))))
     .flatMap((states, i) => states.filter((state) => state !== "lost").map(() => i));
 
+/** A second, and ten times what a request takes now: on a busy machine that is long. In milliseconds. */
+async function aSecond(): Promise<number> {
+  const begun = performance.now();
+  await (await fetch(`${url}/functions/v1/lock-release`, { method: "OPTIONS" })).body?.cancel();
+  return 1000 + 10 * (performance.now() - begun);
+}
+
 /** What a case works with. */
 interface Scene extends Surfing {
   tenant: Tenant;
@@ -33,7 +40,8 @@ async function assertFreeSoon(
     {},
 ): Promise<void> {
   let heldFor = 0;
-  for (let ms = 0; ms < 1000; ms = performance.now() - since) {
+  const most = await aSecond();
+  for (let ms = 0; ms < most; ms = performance.now() - since) {
     if (await holds(tenant, video) !== null) heldFor = performance.now() - since;
     await pause(20);
   }
@@ -55,6 +63,7 @@ async function openWithSession(
   return [page, () => sql`delete from auth.users where id = ${id}`];
 }
 
+/** Ways to leave a page. */
 const LEAVING: Record<string, (page: Page, origins: string[]) => Promise<unknown>> = {
   "a link to another page": (page, [origin]) => page.goto(`${origin}/other.html`),
   "a link to another origin": (page, [, other]) => page.goto(`${other}/other.html`),
@@ -63,15 +72,12 @@ const LEAVING: Record<string, (page: Page, origins: string[]) => Promise<unknown
   "closing the tab": (page) => page.close(),
 };
 
-const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
-  async "Chromium's navigator.locks pass the suite of Web Locks"({ tenant, open }) {
-    const page = await open(await tenant.join("anna"));
-    assertEquals(await ask(page, "webLocks"), {});
-  },
+type Case = (scene: Scene) => Promise<unknown>;
 
+const LEFT: Record<string, Case> = {
   ...Object.fromEntries(
     Object.entries(LEAVING).map(([how, leave]) => [
-      `${how} frees what the page holds, and what it was just asking for`,
+      how,
       async (scene: Scene) => {
         const { tenant, browser, open, origins, note } = scene;
         const anna = await tenant.join("anna");
@@ -93,7 +99,9 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
       },
     ]),
   ),
+};
 
+const TABS: Record<string, Case> = {
   async "a page that comes back from the back/forward cache knows that it has lost, and can acquire again"(
     scene,
   ) {
@@ -120,8 +128,9 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     await start(page, { token: anna.token });
     const since = performance.now();
     const after = await ask(page, "hold", tenant.video);
-    note(performance.now() - since);
-    assertLess(performance.now() - since, 1000);
+    const ms = performance.now() - since;
+    note(ms);
+    assertLess(ms, await aSecond());
     assertGreater(after, before);
     assertEquals([await believers(page), await token(tenant)], [[0], after]);
   },
@@ -139,8 +148,9 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     const since = performance.now();
     await anna.close();
     const granted = await waiting;
-    note(performance.now() - since);
-    assertLess(performance.now() - since, 1000);
+    const ms = performance.now() - since;
+    note(ms);
+    assertLess(ms, await aSecond());
     assertEquals([await believers(ben), await token(tenant)], [[0], granted]);
   },
 
@@ -161,7 +171,7 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     const stolen = await ask(second, "hold", tenant.video, { steal: true });
     const since = performance.now();
     await until(async () => (await believers(first)).length === 0);
-    assertLess(performance.now() - since, 1000, "long before its next renewal");
+    assertLess(performance.now() - since, await aSecond(), "long before its next renewal");
     note(0);
     assertEquals([await ask(first, "lost"), await token(tenant)], ["taken_over", stolen]);
     assertEquals(await believers(first, second), [1]);
@@ -193,69 +203,9 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     await page.close();
     await assertFreeSoon(scene);
   },
+};
 
-  async "offline for longer than the lease lasts: lost in time; online again before: held"(
-    { tenant, browser, open, note },
-  ) {
-    const profile = await browser.newContext();
-    const page = await open(await tenant.join("anna"), profile);
-    const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 2 });
-    await profile.setOffline(true);
-    await until(async () => (await ask(page, "believes"))[0] === "in doubt");
-    await profile.setOffline(false);
-    await until(async () => (await ask(page, "believes"))[0] === "held");
-    assertEquals(await token(tenant), granted);
-    await profile.setOffline(true);
-    await until(async () => (await ask(page, "believes"))[0] === "lost");
-    assertEquals(await ask(page, "lost"), "deadline");
-    const { lock_expires_at } = (await tenant.state())!;
-    assertGreater(lock_expires_at!.getTime(), Date.now(), "before the database gives it away");
-    note(lock_expires_at!.getTime() - Date.now());
-    await profile.setOffline(false);
-    await profile.close();
-  },
-
-  async "a network that comes back while a try is paused: the page asks at once"(
-    { tenant, browser, open, note },
-  ) {
-    const profile = await browser.newContext();
-    const page = await open(await tenant.join("anna"), profile);
-    await page.evaluate("Math.random = () => 1"); // the longest pauses
-    await profile.setOffline(true);
-    const waiting = ask(page, "hold", tenant.video);
-    await pause(1700); // after three failures, in a pause of two seconds
-    const since = performance.now();
-    await profile.setOffline(false);
-    await waiting;
-    note(performance.now() - since);
-    assertLess(performance.now() - since, 1500, "the pause would have lasted 1.8 s more");
-    assertEquals([await believers(page), (await tenant.history()).length], [[0], 0]);
-    await profile.close();
-  },
-
-  ...Object.fromEntries(([["ahead", 1], ["behind", -1]] as const).map(([how, hours]) => [
-    `a machine's clock that is an hour ${how}, or jumps there, changes nothing`,
-    async ({ tenant, browser, open }: Scene) => {
-      const user = await tenant.join("anna");
-      const profile = await browser.newContext();
-      await profile.addInitScript((ms) => {
-        const now = Date.now;
-        Date.now = () => now() + ms;
-      }, hours * 3_600_000);
-      const page = await open(user, profile);
-      const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 2 });
-      await pause(1100);
-      assertEquals([await ask(page, "believes"), await token(tenant)], [["held"], granted]);
-      await page.evaluate(
-        `{ const now = Date.now; Date.now = () => now() - ${hours * 7_200_000}; }`,
-      );
-      await pause(1100);
-      assertEquals([await ask(page, "believes"), await token(tenant)], [["held"], granted]);
-      assertEquals(await holds(tenant), user.id);
-      await profile.close();
-    },
-  ])),
-
+const TIME: Record<string, Case> = {
   async "a hidden tab whose timers are throttled intensively goes on renewing; a frozen one knows afterwards what it has lost"(
     { tenant, origins, note },
   ) {
@@ -297,12 +247,12 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
       "request",
       (request) => refreshed += Number(request.url().includes("grant_type=refresh_token")),
     );
-    await page.route("**/functions/v1/lock-*", async (route) => {
+    await page.route(/lock-(acquire|renew)/, async (route) => {
       if (route.request().method() !== "POST" || refused++ % 2) return await route.continue();
       const headers = { "access-control-allow-origin": "*" };
       await route.fulfill({ status: 401, headers, body: "{}" });
     });
-    const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 2 });
+    const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 6 });
     await until(() => Promise.resolve(refused >= 6)); // two renewals or more, each of them refused once
     assertEquals([await believers(page), await token(tenant)], [[0], granted]);
     assertLess(Math.abs(refreshed - refused / 2), 2, "once for each");
@@ -310,10 +260,75 @@ const CASES: Record<string, (scene: Scene) => Promise<unknown>> = {
     await ask(page, "signOut");
     assertEquals([await ask(page, "believes"), await ask(page, "lost")], [["lost"], "released"]);
     await until(async () => await holds(tenant) === null);
-    note(performance.now() - since);
-    assertLess(performance.now() - since, 1000);
+    const ms = performance.now() - since;
+    note(ms);
+    assertLess(ms, await aSecond());
     await forget();
   },
+
+  async "offline for longer than the lease lasts: lost in time; online again before: held"(
+    { tenant, browser, open, note },
+  ) {
+    const profile = await browser.newContext();
+    const page = await open(await tenant.join("anna"), profile);
+    const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 4 });
+    await profile.setOffline(true);
+    await until(async () => (await ask(page, "believes"))[0] === "in doubt");
+    await profile.setOffline(false);
+    await until(async () => (await ask(page, "believes"))[0] === "held");
+    assertEquals(await token(tenant), granted);
+    await profile.setOffline(true);
+    await until(async () => (await ask(page, "believes"))[0] === "lost");
+    assertEquals(await ask(page, "lost"), "deadline");
+    const { lock_expires_at } = (await tenant.state())!;
+    const before = lock_expires_at!.getTime() - await ask(page, "lostAt");
+    note(before, "sooner than in the database:");
+    assertGreater(before, 0, "before the database gives it away");
+    await profile.setOffline(false);
+    await profile.close();
+  },
+
+  async "a network that comes back while a try is paused: the page asks at once"(
+    { tenant, browser, open, note },
+  ) {
+    const profile = await browser.newContext();
+    const page = await open(await tenant.join("anna"), profile);
+    await page.evaluate("Math.random = () => 1"); // the longest pauses
+    await profile.setOffline(true);
+    const waiting = ask(page, "hold", tenant.video);
+    await pause(1700); // after three failures, in a pause of two seconds
+    const since = performance.now();
+    await profile.setOffline(false);
+    await waiting;
+    const ms = performance.now() - since;
+    note(ms);
+    assertLess(ms, 500 + await aSecond(), "the pause would have lasted 1.8 s more");
+    assertEquals([await believers(page), (await tenant.history()).length], [[0], 0]);
+    await profile.close();
+  },
+
+  ...Object.fromEntries(([["ahead", 1], ["behind", -1]] as const).map(([how, hours]) => [
+    `a machine's clock that is an hour ${how}, or jumps there, changes nothing`,
+    async ({ tenant, browser, open }: Scene) => {
+      const user = await tenant.join("anna");
+      const profile = await browser.newContext();
+      await profile.addInitScript((ms) => {
+        const now = Date.now;
+        Date.now = () => now() + ms;
+      }, hours * 3_600_000);
+      const page = await open(user, profile);
+      const granted = await ask(page, "hold", tenant.video, { ttlSeconds: 2 });
+      await pause(1100);
+      assertEquals([await ask(page, "believes"), await token(tenant)], [["held"], granted]);
+      await page.evaluate(
+        `{ const now = Date.now; Date.now = () => now() - ${hours * 7_200_000}; }`,
+      );
+      await pause(1100);
+      assertEquals([await ask(page, "believes"), await token(tenant)], [["held"], granted]);
+      assertEquals(await holds(tenant), user.id);
+      await profile.close();
+    },
+  ])),
 
   async "a removed member and a lock that an administrator takes by force: each page knows it"(
     { tenant, open, note },
@@ -386,33 +401,53 @@ async function restart({ tenant, open, note }: Scene): Promise<void> {
   assertEquals([await believers(pages[1]), await token(tenant)], [[0], next]);
 }
 
-/** How many cases run side by side: they wait more than they compute. */
-const LANES = 3;
+let surfing: Surfing;
+const figures: string[] = [];
 
-Deno.test("in Chromium", async (t) => {
-  await using surfing = await surf();
-  const figures: string[] = [];
-  const run = (name: string, body: (scene: Scene) => Promise<unknown>) =>
-    t.step({
-      name,
-      async fn() {
-        await using tenant = await newTenant();
-        const note = (ms: number, what = "") =>
-          figures.push(`${name}: ${what} ${Math.round(ms)} ms`);
-        await body({ ...surfing, tenant, note });
-      },
-      sanitizeOps: false,
-      sanitizeResources: false,
-      sanitizeExit: false,
-    });
-  // those that wait longest first
-  const waiting = Object.entries(CASES).reverse();
-  await Promise.all(Array.from({ length: LANES }, async () => {
-    for (let next; (next = waiting.shift());) await run(...next);
-  }));
-  await run(
-    "the database restarts: the holder goes on with its token, and who waits keeps its turn",
-    restart,
-  );
+Deno.test.beforeAll(async () => {
+  surfing = await surf();
+});
+Deno.test.afterAll(async () => {
+  await surfing[Symbol.asyncDispose]();
   if (isSoak) console.log(figures.sort().join("\n"));
 });
+
+async function play(name: string, body: Case): Promise<void> {
+  await using tenant = await newTenant();
+  const note = (ms: number, what = "") => figures.push(`${name}: ${what} ${Math.round(ms)} ms`);
+  await body({ ...surfing, tenant, note });
+}
+
+/** How many cases of a group run side by side: they wait more than they compute. */
+const LANES = 3;
+
+function group(name: string, cases: Record<string, Case>): void {
+  Deno.test(name, async (t) => {
+    const waiting = Object.entries(cases);
+    await Promise.all(Array.from({ length: LANES }, async () => {
+      for (let next; (next = waiting.shift());) {
+        const [name, body] = next;
+        await t.step({
+          name,
+          fn: () => play(name, body),
+          sanitizeOps: false,
+          sanitizeResources: false,
+          sanitizeExit: false,
+        });
+      }
+    }));
+  });
+}
+
+group("a page that is left frees what it holds, and what it was just asking for", LEFT);
+group("tabs of one user, of two, and of another origin are holders of their own", TABS);
+group("a page's lease in sleep, offline, with a wrong clock, without a session or the right", TIME);
+
+Deno.test("Chromium's navigator.locks pass the suite of Web Locks", () =>
+  play("suite", async ({ tenant, open }) => {
+    const page = await open(await tenant.join("anna"));
+    assertEquals(await ask(page, "webLocks"), {});
+  }));
+
+Deno.test("the database restarts: the holder goes on with its token, and who waits keeps its turn", () =>
+  play("restart", restart));

@@ -1,12 +1,12 @@
 import { assertEquals, assertGreater } from "@std/assert";
+import { isSoak, runs } from "../supabase/tests/support/soak.ts";
 import { secretKey, sql, url } from "../supabase/tests/support/stack.ts";
 import { newTenant } from "../supabase/tests/support/tenant.ts";
 import type { Told } from "./support/deadline_worker.ts";
 
-const SOAK = Deno.env.get("SOAK") !== undefined;
 const PROCESSES = 3;
 const VIDEOS = 30;
-const ROUNDS = SOAK ? 60 : 2; // 5,400 or 180 leases
+const ROUNDS = runs(1, 60); // 90 or 5,400 leases
 
 /** Keeps the machine's processors busy. */
 function burn(): Disposable {
@@ -70,7 +70,7 @@ Deno.test("under load and with stopped processes a lease is over here before it 
   assertEquals(late.filter(({ ran }) => ran), [], "told late, though the process ran");
   assertEquals(told.filter(({ write }) => write !== "PT412"), [], "the guard refuses what is late");
   assertGreater(told.length - late.length, 0);
-  if (SOAK) {
+  if (isSoak) {
     console.log(`${told.length} leases, ${late.length} of them while the process was stopped`);
   }
 });

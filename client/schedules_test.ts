@@ -247,3 +247,55 @@ Deno.test("many faults at once, by seed: nobody believes wrongly, nothing is lef
     }
   }
 });
+
+/** One client on a service whose calls, by their number, take their time on their way there and back. */
+async function alone(
+  ways: Record<number, Partial<Way>>,
+  course: (locks: LockClient, service: ModelService) => Promise<void>,
+): Promise<void> {
+  using time = virtualTime(1);
+  const service = new ModelService((call) => ({ there: USUAL, back: USUAL, ...ways[call] }));
+  const running = course(createLockClient(service.client("anna"), { holder: "anna" }), service);
+  running.catch(() => {});
+  await time.run(() => {});
+  await running;
+}
+
+Deno.test("a steal waits for what is being asked, and takes it", async () => {
+  await alone({ 0: { there: 500 } }, async (locks) => {
+    const first = locks.request(KEY, () => pause(5_000)).catch((error) => error.cause.reason);
+    await pause(100);
+    const lease = await locks.acquire(KEY, { steal: true });
+    assertEquals(await first, "taken_over");
+    assertEquals(lease.state, "held");
+    await lease.release();
+  });
+});
+
+Deno.test("a steal waits until one that was given up is over, so that this one cannot come after it", async () => {
+  await alone({ 1: { there: 1_500 }, 2: { there: 800 } }, async (locks, service) => {
+    const first = await locks.acquire(KEY);
+    const given = locks.acquire(KEY, { steal: true, waitSeconds: 1 }).catch((error) => error.code);
+    await pause(1_100);
+    assertEquals(await given, "LOCK_NOT_ACQUIRED");
+    const lease = await locks.acquire(KEY, { steal: true });
+    for (let i = 0; i < 10; i++) {
+      await pause(200);
+      assertEquals([lease.state, service.lock("layout").current?.lockId], ["held", lease.lockId]);
+    }
+    await Promise.all([first.release(), lease.release()]);
+  });
+});
+
+Deno.test("the answer to an older renewal does not shorten what a newer one has given", async () => {
+  await alone({ 1: { back: 3_500 } }, async (locks) => {
+    await using lease = await locks.acquire(KEY, { ttlSeconds: TTL });
+    let left = 0;
+    for (const end = performance.now() + 7_000; performance.now() < end; await pause(10)) {
+      const now = performance.now() / 1000 + lease.secondsLeft;
+      assert(now >= left - 0.001, "the deadline never moves backwards");
+      left = now;
+    }
+    assertEquals(lease.state, "held");
+  });
+});

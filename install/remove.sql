@@ -1,6 +1,6 @@
 -- Takes Holdfast out of the database. The project's own tables and their rows stay: videos, members, guarded tables, and a
 -- video_database_state that was there before Holdfast, which is as it was then. A video_database_state that Holdfast made goes,
--- with its versions; so does the history of locks. Whoever holds a lease that is live keeps their name in the old columns.
+-- with its versions; so does the history of locks. A lease that is live stays in the old columns.
 
 do $$
 declare

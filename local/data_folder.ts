@@ -73,7 +73,7 @@ export class DataFolder {
     }
   }
 
-  /** Whether a stack runs on the folder, in whatever phase of its life. */
+  /** Whether a stack runs on the folder, also one that is starting or ending. */
   static async taken(path: string): Promise<boolean> {
     try {
       using file = await Deno.open(join(path, LOCK), { write: true });

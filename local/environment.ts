@@ -3,7 +3,7 @@
  * variables (`PGSSLMODE`, `PGHOST`, …) would change each connection to the database, and a proxy cannot reach loopback.
  * A proxy stays in force for everything else, such as downloads.
  *
- * Whoever starts a part of the stack calls it before the first connection and the first `fetch`.
+ * To be called before a part of the stack starts: before the first connection and the first `fetch`.
  */
 export function isolateEnvironment(): void {
   const all = Deno.env.toObject();
@@ -20,5 +20,5 @@ export function hasProxy(): boolean {
   return Object.keys(Deno.env.toObject()).some((name) => PROXY.test(name));
 }
 
-/** The names of the variables that tell a program of a proxy. */
+/** The names of the variables that name a proxy to a program. */
 export const PROXY = /^(all|https?)_proxy$/i;

@@ -47,8 +47,8 @@ export function startGateway(port: number, keys: Keys): Gateway {
       if (origin === undefined) {
         return json(404, { code: "NOT_FOUND", message: "Requested function was not found" });
       }
-      const refusal = upstreams.verifies(name) && await refuse(request, await verify);
-      return refusal || await passToFunction(request, name, origin);
+      const error = upstreams.verifies(name) && await tokenError(request, await verify);
+      return error || await passToFunction(request, name, origin);
     }
     const passedOn = identify(request, keys);
     if (passedOn instanceof Response) return passedOn;
@@ -80,8 +80,8 @@ function listen(port: number, handler: Deno.ServeHandler): Deno.HttpServer<Deno.
   }
 }
 
-/** The refusal of a caller without a valid JWT; preflights have none. */
-async function refuse(request: Request, verify: TokenVerifier): Promise<Response | undefined> {
+/** The error for a caller without a valid JWT; preflights have none. */
+async function tokenError(request: Request, verify: TokenVerifier): Promise<Response | undefined> {
   if (request.method === "OPTIONS") return undefined;
   const header = request.headers.get("authorization");
   if (!header) return json(401, { code: 401, message: "Missing authorization header" });
@@ -110,7 +110,7 @@ async function passToFunction(
   }
 }
 
-/** The request with a JWT for its API key, or the refusal of the key. */
+/** The request with a JWT for its API key, or the error for the key. */
 function identify(request: Request, keys: Keys): Request | Response {
   const url = new URL(request.url);
   const key = request.headers.get("apikey") ?? url.searchParams.get("apikey");

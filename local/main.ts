@@ -30,7 +30,7 @@ async function start(data: string, flags: Flags): Promise<void> {
   const interrupted = new Promise<void>((resolve) => {
     for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
       Deno.addSignalListener(signal, () => {
-        if (interrupt.signal.aborted) Deno.exit(130); // whoever asks twice does not want to wait
+        if (interrupt.signal.aborted) Deno.exit(130); // who asks twice does not want to wait
         interrupt.abort(new StackError("Interrupted."));
         resolve();
       });

@@ -31,9 +31,9 @@ export interface StackOptions {
   watch?: boolean;
   /** Gives up starting. */
   signal?: AbortSignal;
-  /** Told what the stack is doing. */
+  /** Called with what the stack is doing. */
   onProgress?: (message: string) => void;
-  /** Told each line that an edge function prints, besides the log file in the data folder. */
+  /** Called with each line that an edge function prints, besides the log file in the data folder. */
   onFunctionLog?: (name: string, line: string) => void;
 }
 
@@ -137,7 +137,7 @@ export async function startStack(options: StackOptions = {}): Promise<Stack> {
   return { url, publishableKey, secretKey, dbUrl, stop };
 }
 
-/** Whatever a step waits for, giving up ends the wait; what it began ends with what was started before it. */
+/** Giving up ends the wait of any step; what it began ends with what was started before it. */
 function giveUpWith(signal?: AbortSignal): <T>(work: Promise<T>) => Promise<T> {
   signal?.throwIfAborted();
   const { promise: givenUp, reject } = Promise.withResolvers<never>();

@@ -189,7 +189,7 @@ const CHECKS: Check[] = [
   },
 ];
 
-/** Makes every check and prints one line for each, until it is told to give up. */
+/** Makes every check and prints one line for each, until it is interrupted. */
 async function runChecks(lab: Lab): Promise<boolean> {
   let passed = true;
   const report = (name: string, failure?: string) => {
@@ -255,7 +255,7 @@ async function openLab(cliPath: string): Promise<Lab & AsyncDisposable> {
   };
 }
 
-/** The CLI keeps its own files in the given folder, tells no one that it runs, and finds no Docker to start anything on. */
+/** The CLI keeps its own files in the given folder, reports to no one that it runs, and finds no Docker to start anything on. */
 function cliEnvironment(folder: string): Record<string, string> {
   const inherited = Object.entries(Deno.env.toObject()).filter(([name]) =>
     !name.startsWith("SUPABASE_")
@@ -270,7 +270,7 @@ function cliEnvironment(folder: string): Record<string, string> {
   };
 }
 
-/** Has npm fetch the CLI, and tells where its command is; `null` when npm cannot be reached. */
+/** Has npm fetch the CLI, and gives the path of its command; `null` when npm cannot be reached. */
 async function fetchCli(): Promise<string | null> {
   const args = ["--yes", `--package=${CLI}`, "--call=command -v supabase"];
   const { success, text } = await execute("npx", args, {

@@ -56,7 +56,8 @@ export function ownMigrations(supabase = SUPABASE): Promise<Map<string, string>>
 }
 
 /**
- * The text of each migration that is generated as long as nothing is released.
+ * What supabase/schemas says, in one transaction for the application's tables and one for Holdfast. As long as nothing is
+ * released, these are the migrations.
  *
  * @param supabase The folder `supabase`.
  * @returns The texts by the names of their files.
@@ -121,7 +122,7 @@ export async function writeNextMigration(
 ): Promise<{ name: string | undefined; left: string[]; failure: string | undefined }> {
   if (!/^[a-z0-9_]+$/.test(what)) throw new Error(`Not the name of a change: ${what}`);
   const migrations = await ownMigrations(supabase);
-  const schemas = await schemaFiles(supabase);
+  const schemas = await generatedMigrations(supabase);
   const { text, left, failure } = await nextMigration(
     server,
     [...migrations.values()],

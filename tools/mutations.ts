@@ -49,6 +49,13 @@ class Workshop implements AsyncDisposable {
       await cp(join(PROJECT, name), join(project, name), { recursive: true });
     }
     await Deno.symlink(join(PROJECT, "node_modules"), join(project, "node_modules"));
+    // the schemas as they are now, in two migrations, with all that was released since
+    const migrations = join(project, "supabase", "migrations");
+    await Deno.remove(migrations, { recursive: true });
+    await Deno.mkdir(migrations);
+    for (const [name, text] of await generatedMigrations(join(project, "supabase"))) {
+      await Deno.writeTextFile(join(migrations, name), text);
+    }
     const workshop = new Workshop(project);
     await workshop.#start();
     return workshop;
@@ -166,6 +173,14 @@ for (const mutation of MUTATIONS) {
   mutated(await Deno.readTextFile(join(PROJECT, mutation.file)), mutation);
 }
 
+const open = new Set<Workshop>();
+for (const signal of ["SIGINT", "SIGTERM"] as const) {
+  Deno.addSignalListener(signal, async () => {
+    for (const workshop of open) await workshop[Symbol.asyncDispose]().catch(() => {});
+    Deno.exit(130);
+  });
+}
+
 let noticed = 0;
 const survivors: string[] = [];
 const flaws: string[] = [];
@@ -174,6 +189,7 @@ groups.sort((a, b) => a.length - b.length);
 
 async function work(): Promise<void> {
   await using workshop = await Workshop.open();
+  open.add(workshop);
   for (let group = groups.pop(); group !== undefined; group = groups.pop()) {
     for (const mutation of group) {
       const begun = performance.now();

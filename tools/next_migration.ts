@@ -28,7 +28,7 @@ export interface NextMigration {
  *
  * @param server Where databases are made to compare.
  * @param migrations The migrations so far, in order.
- * @param schemas The files of supabase/schemas, in order.
+ * @param schemas What supabase/schemas says, in the transactions that it is parted into.
  * @returns The migration.
  */
 export async function nextMigration(

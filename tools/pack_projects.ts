@@ -56,6 +56,18 @@ async function project(files: Record<string, string>, ...packages: string[]): Pr
   return folder;
 }
 
+/** `npx holdfast install` in a Supabase project. */
+async function tryInstall(folder: string, version: string): Promise<void> {
+  await Deno.mkdir(join(folder, "supabase"));
+  await Deno.writeTextFile(join(folder, "supabase/config.toml"), 'project_id = "own"\n');
+  const bin = "node_modules/holdfast/bin/holdfast.js";
+  const node = ["--yes", `--package=node@${version}`, "node", bin, "install", "--yes"];
+  await inProject(folder, "npx", ...node);
+  const again = await inProject(folder, "npx", ...node);
+  if (!again.includes("There is nothing to do")) throw new Error(again);
+  console.log(`Node ${version}: installed`);
+}
+
 /**
  * Installs the tarball where nothing else is, and uses it: in Node 20, in Node 24, and in a Vite project in TypeScript.
  *
@@ -68,6 +80,7 @@ export async function tryInProjects(tarball: string): Promise<void> {
     const folder = await project({ "main.js": caller }, tarball, PEER);
     const node = ["--yes", `--package=node@${version}`, "node", "main.js"];
     console.log(`Node ${version}: ${(await inProject(folder, "npx", ...node)).trim()}`);
+    await tryInstall(folder, version);
     await Deno.remove(folder, { recursive: true });
   }
   const files = {

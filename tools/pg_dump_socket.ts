@@ -3,7 +3,7 @@ export const LENGTH = 0;
 /** Where the answer itself begins. */
 export const BYTES = 8;
 
-/** The other thread of {@link dump}: sends what it is told to, and puts the server's whole answer into shared memory. */
+/** The other thread of {@link dump}: sends what it gets, and puts the server's whole answer into shared memory. */
 function serve(worker: Worker): void {
   let connection: Deno.Conn;
   let memory: SharedArrayBuffer;

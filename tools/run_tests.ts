@@ -23,13 +23,13 @@ const VARIABLES = {
   SUPABASE_DB_URL: "db.url",
 };
 type Environment = Record<keyof typeof VARIABLES, string> & {
-  /** Lets a test sign a token that has expired; a stack that does not tell it is tested without. */
+  /** Lets a test sign a token that has expired; a stack that keeps it is tested without. */
   SUPABASE_JWT_SECRET?: string;
 };
 
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
-const ON_THE_EMBEDDED = ["local/tests"];
+const ON_THE_EMBEDDED = ["local/tests", "install"];
 /** They wait more than they compute, so they run beside the others, on a stack of their own. */
 const BESIDE = ["client", "examples"];
 

@@ -14,6 +14,8 @@ export interface Start {
 }
 
 const leases: Lease[] = [];
+/** When a lease was lost last, on the wall clock. */
+let lostAt = 0;
 /** How often this page came back out of the back/forward cache. */
 let restored = 0;
 addEventListener(
@@ -39,6 +41,7 @@ const api = {
     return new Promise((resolve, reject) => {
       locks.request({ video_id, database_name: "layout" }, options, (lease) => {
         leases.push(lease);
+        lease.signal.addEventListener("abort", () => lostAt = Date.now());
         resolve(lease.fencingToken);
         return new Promise(() => {});
       }).catch(reject);
@@ -52,6 +55,7 @@ const api = {
   believes: () => leases.map((lease) => lease.state),
   /** Why the last lease was lost. */
   lost: () => leases.at(-1)?.signal.reason?.reason,
+  lostAt: () => lostAt,
   /** Times that this page came back out of the back/forward cache. */
   restored: () => restored,
   signOut: () => supabase.auth.signOut(),

@@ -16,13 +16,27 @@ export interface Surfing extends AsyncDisposable {
 }
 
 /**
+ * Starts Chromium, without a window.
+ *
+ * @returns It; close it.
+ * @throws {Error} Where there is none, with how to get one.
+ */
+export async function launch(): Promise<Browser> {
+  return await chromium.launch({
+    executablePath: await firstProgram(),
+    args: ["--no-sandbox"],
+    ignoreDefaultArgs: ["--disable-back-forward-cache"],
+  });
+}
+
+/**
  * Starts Chromium, and serves it a page that has the client.
  *
  * @returns Both; close them with `await using`.
  * @throws {Error} Where there is no Chromium, with how to get one.
  */
 export async function surf(): Promise<Surfing> {
-  const executablePath = await firstProgram();
+  const browser = await launch();
   const { outputFiles } = await build({
     entryPoints: ["page.ts", "react_page.tsx"].map((name) =>
       `${import.meta.dirname}/../browser/${name}`
@@ -47,11 +61,6 @@ export async function surf(): Promise<Surfing> {
     return new Response(`<!doctype html><title>page</title><body>${body}`, {
       headers: { "content-type": "text/html" },
     });
-  });
-  const browser = await chromium.launch({
-    executablePath,
-    args: ["--no-sandbox"],
-    ignoreDefaultArgs: ["--disable-back-forward-cache"],
   });
   const { port } = server.addr;
   const origins: [string, string] = [`http://127.0.0.1:${port}`, `http://localhost:${port}`];

@@ -49,6 +49,8 @@ export interface Call {
   body: Record<string, unknown>;
   /** When it came, on the monotonic clock. */
   at: number;
+  /** Whether all that the fault had in mind for it is done. */
+  isAnswered: boolean;
 }
 
 /** A network between clients and the stack, with faults. */
@@ -94,9 +96,11 @@ export async function startProxy(): Promise<Proxy> {
       number,
       body: JSON.parse(new TextDecoder().decode(body)),
       at: performance.now(),
+      isAnswered: false,
     };
     calls.push(call);
     await suffer(proxy.plan(call), send, response, request);
+    call.isAnswered = true;
   }
 
   const proxy: Proxy = {

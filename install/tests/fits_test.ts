@@ -86,7 +86,7 @@ const STATE = `
     extract(epoch from lock_expires_at - clock_timestamp()) as seconds_left
   from public.video_database_state order by video_id, database_name`;
 
-Deno.test("a video_database_state is taken over in place: versions stay, and held locks are leases of one hour, of whatever type they were", async () => {
+Deno.test("a video_database_state is taken over in place: versions stay, and held locks are leases of one hour, of each type", async () => {
   const db = await database(...migrationsOf(PROJECTS.seed));
   const [{ before }] = await db.query<{ before: string[] }>(
     "select array_agg(coalesce(server_version, 0) || ' ' || wasabi_version order by video_id, database_name) as before from public.video_database_state",
@@ -240,7 +240,7 @@ Deno.test("videos that Holdfast makes for a project with members of its own are 
   await db.migrate(files.removal);
 });
 
-Deno.test("what has a name of Holdfast's and can be told from it works on beside it", async () => {
+Deno.test("what has a name of Holdfast's and fits no call of it works on beside it", async () => {
   const db = await database(
     ...migrationsOf(PROJECTS.colliding),
     await migration(PROJECTS.colliding.options[1]),
@@ -389,10 +389,10 @@ const IN_THE_WAY: Record<string, [script: string, named: string[]]> = {
       "there is a public.held_locks already",
       "there is a public.waiting_locks already",
       "there is a public.video_database_lock_history already",
-      "a call of public.acquire_lock(uuid, text) could not be told",
-      "a call of public.release_lock(uuid, text) could not be told",
-      "a call of public.renew_lock(uuid, text, uuid, integer, boolean, text[]) could not be told",
-      "a call of public.release_expired_locks() could not be told",
+      "a call of public.acquire_lock(uuid, text) could be one of Holdfast's, too",
+      "a call of public.release_lock(uuid, text) could be one of Holdfast's, too",
+      "a call of public.renew_lock(uuid, text, uuid, integer, boolean, text[]) could be one of Holdfast's, too",
+      "a call of public.release_expired_locks() could be one of Holdfast's, too",
     ],
   ],
 };
@@ -513,6 +513,6 @@ Deno.test("the migration waits for open transactions in short tries, so that oth
   }
   await open.query("commit");
   await migrated;
-  assert(slowest < 800, `somebody waited ${slowest} ms`);
+  assert(slowest < 800, `a request waited ${slowest} ms`);
   assertEquals((await db.query("select * from public.held_locks")).length, 3);
 });

@@ -1,16 +1,10 @@
 // What `npx holdfast install` and `remove` do to a project's files: all of it or nothing, and nothing that the user wrote.
-import {
-  assert,
-  assertEquals,
-  assertMatch,
-  assertRejects,
-  assertStringIncludes,
-} from "@std/assert";
+import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { addBlocks, removeBlocks } from "../config_blocks.ts";
 import { nextVersion } from "../next_version.ts";
-import { type PackageFiles, packageFiles } from "../package_files.ts";
+import { packageFiles } from "../package_files.ts";
 
 const CHECKOUT = join(import.meta.dirname!, "../..");
 const files = await packageFiles(CHECKOUT);
@@ -26,7 +20,7 @@ verify_jwt = true
 schemas = [
   "public", # and no other
 ]
-port = 54321
+port = 55000
 `;
 
 /** A project in a temporary folder. */
@@ -80,10 +74,9 @@ class Project implements AsyncDisposable {
 
 /** The package as its next version may be: one more migration, one function's file changed, one gone. */
 async function nextPackage(): Promise<{ path: string } & AsyncDisposable> {
-  const path = await Deno.makeTempDir({
-    prefix: "holdfast-next-",
-    dir: join(CHECKOUT, ".holdfast"),
-  });
+  const dir = join(CHECKOUT, ".holdfast"); // below the checkout, so that its imports are found
+  await Deno.mkdir(dir, { recursive: true });
+  const path = await Deno.makeTempDir({ prefix: "holdfast-next-", dir });
   for (const part of ["install", "supabase/migrations", "supabase/functions"]) {
     await cp(join(CHECKOUT, part), join(path, part), { recursive: true });
   }
@@ -257,7 +250,7 @@ Deno.test("--members is in the migration as it was given, and comes too late aft
   assertStringIncludes(late.err, "--members comes too late");
 });
 
-Deno.test("a migration's version comes after the project's last one, whatever that is", () => {
+Deno.test("a migration's version comes after the project's last one, also after one that is no time", () => {
   const now = new Date("2026-11-25T10:20:30Z");
   const cases: [last: string | undefined, next: string][] = [
     [undefined, "20261125102030"],

@@ -6,7 +6,7 @@ import { pathToFileURL } from "node:url";
 import type { FunctionConfig } from "../config.ts";
 import { hasProxy, PROXY } from "../environment.ts";
 
-/** Which functions to run, and what they are told. */
+/** Which functions to run, and with what. */
 export interface EdgeFunctionsOptions {
   /** The project's `supabase/functions`. */
   folder: string;
@@ -16,7 +16,7 @@ export interface EdgeFunctionsOptions {
   env: Record<string, string>;
   /** Serve a function anew when a file of it, or one that it may share, changes. */
   watch: boolean;
-  /** Told each line that a function prints. */
+  /** Called with each line that a function prints. */
   onLog: (name: string, line: string) => void;
 }
 
@@ -202,7 +202,7 @@ interface Module {
 
 type Decoder = ReadableWritablePair<string, Uint8Array>;
 
-/** Behind a proxy, what a function imports is fetched before it runs, as it is not told of the proxy itself. */
+/** Behind a proxy, what a function imports is fetched before it runs, as it does not know of the proxy itself. */
 async function download({ flags, url }: Module): Promise<void> {
   const proxies = Object.entries(Deno.env.toObject()).filter(([name]) => PROXY.test(name));
   await new Deno.Command(Deno.execPath(), {
@@ -210,7 +210,7 @@ async function download({ flags, url }: Module): Promise<void> {
     env: { ...denoEnv(), ...Object.fromEntries(proxies) },
     clearEnv: true,
     stdout: "null",
-    stderr: "null", // what is missing is told by the function itself
+    stderr: "null", // the function itself says what is missing
     signal: AbortSignal.timeout(BOOT_MS),
   }).output();
 }

@@ -31,7 +31,7 @@ export async function binaries(): Promise<string> {
  * gets the one capability that files are about. Securebits keep it in force for access(2), which asks for the real user.
  *
  * @param directory The folder of the database; made on first use, and given to that account.
- * @returns No words for whoever is not root.
+ * @returns No words for a user who is not root.
  * @throws {StackError} When root cannot take on another account here.
  */
 export async function account(directory: string): Promise<string[]> {

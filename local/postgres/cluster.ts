@@ -38,7 +38,7 @@ export async function makeCluster(cluster: Cluster): Promise<void> {
     "--auth=scram-sha-256",
     "--encoding=UTF8",
     "--locale=C",
-    // the same on every machine, whatever locales it has; older versions have no provider of their own
+    // the same on every machine, with any locales; older versions have no provider of their own
     ...(majorVersion < 17 ? [] : ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]),
     "--no-sync", // a cluster that a power cut broke before its first start is made anew
     "--no-instructions",
@@ -47,7 +47,7 @@ export async function makeCluster(cluster: Cluster): Promise<void> {
 }
 
 /**
- * Refuses a database of another version than the project's: it would be no test of it.
+ * Ends the start on a database of another version than the project's: it would be no test of it.
  *
  * @param cluster See {@linkcode Cluster}.
  * @throws {StackError} When the version is another one.
@@ -102,7 +102,7 @@ async function run(
 
 /**
  * Sees to a `postmaster.pid` that a killed server left. PostgreSQL does not start while the process of that number
- * lives, which may be anybody's by now. A number of its own parent's it knows to be old, and still looks whether the
+ * lives, which may be another program's by now. A number of its own parent's it knows to be old, and still looks whether the
  * memory of the server before is in use. The stack holds the folder, so only a server without a stack may be there.
  *
  * @param cluster See {@linkcode Cluster}.

@@ -9,7 +9,7 @@ import { StackError } from "../stack_error.ts";
 export interface MigrateOptions {
   migrations?: Config["db"]["migrations"];
   seed?: Config["db"]["seed"];
-  /** Told about each file before it runs. */
+  /** Called before each file runs. */
   onProgress?: (message: string) => void;
 }
 

@@ -13,7 +13,7 @@ export interface PostgresOptions {
   directory: string;
   /** The TCP port on 127.0.0.1; 0 takes any free one. */
   port: number;
-  /** The major version that it has to be; default: whichever is embedded. */
+  /** The major version that it has to be; default: the embedded one's. */
   majorVersion?: number;
   /** The folder of the server's programs; default: those of the embedded PostgreSQL. */
   bin?: string;
@@ -25,7 +25,7 @@ export interface PostgresOptions {
   patienceMs?: number;
   /** Gives up starting. */
   signal?: AbortSignal;
-  /** Told when the server ended by itself and is started again. */
+  /** Called when the server ended by itself and is started again. */
   onCrash?: (message: string) => void;
 }
 

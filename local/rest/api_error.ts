@@ -32,7 +32,7 @@ export function apiError(status: number, error: ApiError, headers: HeadersInit =
  * The answer for an error of the database: the server's own code, message, detail and hint, with the status that
  * PostgREST gives to its class. https://docs.postgrest.org/en/stable/references/errors.html
  *
- * @param error Whatever a query, or getting a connection for it, threw.
+ * @param error What a query, or getting a connection for it, threw.
  * @param role The role that the request ran as: anonymous callers are asked to identify themselves.
  * @returns The answer, or `null` for an error that does not come from the database.
  */

@@ -53,7 +53,7 @@ export class RequestConnection extends LiteConnection {
   /**
    * @param pool Connections of the role `authenticator`.
    * @param catalog The present picture of the catalog.
-   * @param context What to tell the database first.
+   * @param context What the database has to know first.
    */
   constructor(
     pool: PostgresPool,

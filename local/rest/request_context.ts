@@ -17,7 +17,7 @@ export interface Caller {
 export type Settings = [name: string, value: string][];
 
 /**
- * What PostgREST tells the database before the query of a request, in one statement: who calls (the role and the
+ * What PostgREST says to the database before the query of a request, in one statement: who calls (the role and the
  * claims that `auth.uid()` reads), the request itself, the search path, the settings of the role.
  *
  * @param caller The request.

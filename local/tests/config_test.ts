@@ -125,17 +125,17 @@ Deno.test("what config.toml turns off stays off: migrations, seeds, sign-up", as
 });
 
 for (
-  const [what, config, told] of [
+  const [what, config, named] of [
     ["lacks a setting", configWith({ "api.max_rows": undefined }), "api.max_rows"],
     ["has one of another type", configWith({ "db.port": "5432" }), "db.port"],
     ["is no TOML", Promise.resolve("[api\nport = 1"), "config.toml"],
     ["wants another PostgreSQL", configWith({ "db.major_version": 15 }), "db.major_version"],
   ] as const
 ) {
-  Deno.test(`a config.toml that ${what} is told`, async () => {
+  Deno.test(`a config.toml that ${what} is an error that says so`, async () => {
     await using project = await makeProject({ "config.toml": await config });
     const error = await assertRejects(() => startStack({ project: project.path }), StackError);
-    assertStringIncludes(error.message, told);
+    assertStringIncludes(error.message, named);
   });
 }
 

@@ -1,4 +1,4 @@
-// Older Supabase projects grant everything on whatever a migration creates in `public` to all three API roles, newer
+// Older Supabase projects grant everything on what a migration creates in `public` to all three API roles, newer
 // ones grant nothing. The migrations say what they mean, so that it makes no difference.
 import { assert, assertEquals } from "@std/assert";
 import { ownMigrations } from "../../tools/migrations.ts";

@@ -243,12 +243,12 @@ async function until(condition: () => boolean | Promise<boolean>): Promise<void>
   throw new Error("what the test waits for did not happen within 15 seconds");
 }
 
-/** What a worker was told about one acquisition of its. */
-interface Told {
+/** What a worker saw of one acquisition of its own. */
+interface Seen {
   grant: Lock;
   /** The latest end that it was promised, by the grant or a renewal; milliseconds. */
   until: number;
-  /** When it was released, if it was told so. */
+  /** When it was released, by the answer. */
   released?: string;
 }
 
@@ -296,7 +296,7 @@ Deno.test("kill -9 of PostgreSQL and its backends under load: no grant that was 
   assertEquals(settings, { fsync: "on", commits: "on", pages: "on" });
 
   const databases = ["kill-a", "kill-b", "kill-c"];
-  const told: Told[] = [];
+  const seen: Seen[] = [];
   const refused: { lock_id: string; answer: Answer }[] = [];
   let over = false;
   unanswered = 0;
@@ -315,8 +315,8 @@ Deno.test("kill -9 of PostgreSQL and its backends under load: no grant that was 
         await delay(5);
         continue;
       }
-      const mine: Told = { grant: answer.lock!, until: Date.parse(answer.lock!.expires_at) };
-      told.push(mine);
+      const mine: Seen = { grant: answer.lock!, until: Date.parse(answer.lock!.expires_at) };
+      seen.push(mine);
       for (let beat = 0; beat < round % 4; beat++) {
         await delay(5);
         const renewal = await answered("lock-renew", { ...own, ttl_seconds: 1 });
@@ -335,25 +335,25 @@ Deno.test("kill -9 of PostgreSQL and its backends under load: no grant that was 
   for (let round = 0; round < runs(2, 60) && !died; round++) {
     await delay(300);
     await kill(round % 2 === 0 ? "the server" : "a connection");
-    const grants = told.length;
-    await until(() => told.length > grants + 5 || died);
+    const grants = seen.length;
+    await until(() => seen.length > grants + 5 || died);
   }
   over = true;
   await workers;
 
-  assertGreater(unanswered, 0, "the kills hit somebody, or this has shown nothing");
-  await assertAllKept(databases, told, refused);
+  assertGreater(unanswered, 0, "the kills hit a call, or this has shown nothing");
+  await assertAllKept(databases, seen, refused);
 });
 
 /** What the workers were answered, against what the database has kept. */
 async function assertAllKept(
   databases: string[],
-  told: Told[],
+  seen: Seen[],
   refused: { lock_id: string; answer: Answer }[],
 ): Promise<void> {
   const leases = await leasesOf(...databases);
   const byId = new Map(leases.map((lease) => [lease.lock_id, lease]));
-  for (const { grant, until, released } of told) {
+  for (const { grant, until, released } of seen) {
     const lease = byId.get(grant.lock_id)!;
     assert(lease, `the grant ${grant.fencing_token} of ${grant.database_name} is lost`);
     assertEquals(Number(lease.fencing_token), grant.fencing_token);
@@ -377,13 +377,17 @@ async function assertAllKept(
       assertGreaterOrEqual(lease.locked_at.getTime(), before.ended_at.getTime(), "two holders");
       return lease;
     });
-    // the same by what the workers were told alone
-    told.filter(({ grant }) => grant.database_name === database)
+    // the same by the workers' answers alone
+    seen.filter(({ grant }) => grant.database_name === database)
       .toSorted((a, b) => a.grant.fencing_token - b.grant.fencing_token)
       .reduce((before, next) => {
         assertGreater(next.grant.fencing_token, before.grant.fencing_token);
         const end = before.released ? Date.parse(before.released) : before.until;
-        assertGreaterOrEqual(Date.parse(next.grant.locked_at), end, "two who were told so");
+        assertGreaterOrEqual(
+          Date.parse(next.grant.locked_at),
+          end,
+          "two holders, by their answers",
+        );
         return next;
       });
   }

@@ -1,5 +1,5 @@
 // What the gateway answers by itself can be read by a page on another origin: without CORS headers a browser would show
-// it an error of the network, whatever went wrong.
+// it an error of the network.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { createClient, FunctionsHttpError } from "@supabase/supabase-js";
 import { startGateway, type Upstreams } from "../gateway.ts";
@@ -97,7 +97,7 @@ for (
   });
 }
 
-Deno.test("a function answers its own preflight, with whatever headers the caller wants to send", async () => {
+Deno.test("a function answers its own preflight, with any headers that the caller wants to send", async () => {
   const seen: [string, string | null][] = [];
   const own = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, (request) => {
     seen.push([request.method, request.headers.get("access-control-request-headers")]);

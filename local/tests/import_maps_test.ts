@@ -45,7 +45,7 @@ Deno.test("the CLI can follow every import: a path that ends in .ts, or a name i
   }
 });
 
-Deno.test("the imports of a source text are found, in whatever form", () => {
+Deno.test("the imports of a source text are found, in every form", () => {
   const source = `
     import "./a.ts";
     import type { B } from './b.ts';

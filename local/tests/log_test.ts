@@ -186,7 +186,7 @@ Deno.test("INTERNAL_ERROR and DATABASE_UNAVAILABLE: the cause is in the log alon
   }
 });
 
-Deno.test("whatever is sent, one line and no credential; a preflight, which says nothing, writes none", async () => {
+Deno.test("for any request one line and no credential; a preflight, which says nothing, writes none", async () => {
   const known = {
     video: VIDEO,
     otherVideo: VIDEO,

@@ -20,7 +20,7 @@ function value(text: string, name: string): string {
   return text.match(new RegExp(`^${name}="(.*)"$`, "m"))?.[1] ?? "";
 }
 
-Deno.test("--help lists every flag, and a wrong word is told with exit code 2", async () => {
+Deno.test("--help lists every flag, and a wrong word is reported with exit code 2", async () => {
   const help = await run(["start", "--help"]);
   assertEquals(help.code, 0);
   for (const flag of ["--port", "--db-port", "--data", "--fresh", "--db-url", "--help"]) {

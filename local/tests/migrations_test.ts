@@ -1,14 +1,14 @@
 // supabase/schemas is the database as it is now, supabase/migrations how it came to be so. Here both are applied and
-// compared by their catalogs, and the next migration is made, once, of changes that nobody has made yet.
+// compared by their catalogs, and the next migration is made, once, of changes that are made here only.
 import { assert, assertEquals } from "@std/assert";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
 import { catalogOf, differences } from "../../tools/catalog.ts";
 import {
   editedMigrations,
+  generatedMigrations,
   ownMigrations,
   releasedMigrations,
-  schemaFiles,
   writeNextMigration,
 } from "../../tools/migrations.ts";
 import { type ScratchServer, startScratchServer } from "../../tools/scratch_server.ts";
@@ -29,7 +29,7 @@ async function catalogWith(files: ReadonlyMap<string, string>, ...more: string[]
 
 Deno.test("the schemas and the migrations give the same database, by its catalog", async () => {
   const [ofSchemas, ofMigrations] = [
-    await catalogWith(await schemaFiles()),
+    await catalogWith(await generatedMigrations()),
     await catalogWith(await ownMigrations()),
   ];
   assert([...ofSchemas.keys()].filter((key) => /\t(public|holdfast)\t/.test(key)).length > 200);
@@ -113,7 +113,7 @@ Deno.test("the catalog shows a change of every kind, and nothing where there is 
   );
 });
 
-/** What somebody may do in supabase/schemas after a release: by file, this becomes that. */
+/** What a developer may do in supabase/schemas after a release: by file, this becomes that. */
 const EDITS: [file: string, from: string, to: string][] = [
   [
     "61_advance_server_version",
@@ -165,14 +165,14 @@ comment on column holdfast.planted_table.id is 'Some id.';
     "",
   ],
   [
-    "01_videos_and_members",
-    "  created_at timestamptz not null default now(),\n  constraint videos_pkey",
-    "  created_at timestamptz not null default now(),\n  note text,\n  constraint videos_pkey",
+    "22_place",
+    "  kept_until timestamptz not null,\n",
+    "  kept_until timestamptz not null,\n  note text,\n",
   ],
   [
-    "01_videos_and_members",
-    "comment on column public.videos.created_at is 'When the row was made.';",
-    "comment on column public.videos.created_at is 'When the row was made.';\ncomment on column public.videos.note is 'A note.';",
+    "22_place",
+    "comment on column holdfast.place.kept_until is",
+    "comment on column holdfast.place.note is 'A note.';\ncomment on column holdfast.place.kept_until is",
   ],
 ];
 
@@ -195,8 +195,8 @@ Deno.test("the next migration is made of what changed in the schemas; what it ca
   );
   assertEquals(made, {
     name: "20300102030405_holdfast_trial.sql",
-    left: ["TABLE public.videos"],
-    failure: `column "note" of relation "public.videos" does not exist`,
+    left: ["TABLE holdfast.place"],
+    failure: `column "note" of relation "holdfast.place" does not exist`,
   });
 
   const path = join(folder.path, "migrations", made.name!);
@@ -208,12 +208,15 @@ Deno.test("the next migration is made of what changed in the schemas; what it ca
   );
   await Deno.writeTextFile(
     path,
-    text.replace("\n\n", "\n\nalter table public.videos add column note text;\n\n"),
+    text.replace("\n\n", "\n\nalter table holdfast.place add column note text;\n\n"),
   );
 
   const migrations = await ownMigrations(folder.path);
   assertEquals(
-    differences(await catalogWith(migrations), await catalogWith(await schemaFiles(folder.path))),
+    differences(
+      await catalogWith(migrations),
+      await catalogWith(await generatedMigrations(folder.path)),
+    ),
     [],
   );
   assertEquals([...migrations.keys()].slice(0, -1), [...(await ownMigrations()).keys()]);

@@ -93,7 +93,16 @@ Deno.test("every link between pages leads to a file, and to a heading that is th
 });
 
 Deno.test("every page that code, a hint or a notice names is there, and the heading that it names", () => {
-  const sources = ["supabase", "client", "local", "tools", "bench", "examples", ".github"]
+  const sources = [
+    "supabase",
+    "client",
+    "install",
+    "local",
+    "tools",
+    "bench",
+    "examples",
+    ".github",
+  ]
     .flatMap(files).filter((path) => /\.(tsx?|sql|toml|ya?ml)$/.test(path));
   const named = sources.flatMap((path) =>
     [...read(path).matchAll(/\b(docs\/[\w/-]+\.md|[A-Z]+\.md)\b(?:#([\w-]+))?/g)].map((
@@ -168,7 +177,8 @@ Deno.test("no function is over 70 lines, in SQL or TypeScript, without a reason 
   ]);
   const { lint: { plugins } } = JSON.parse(read("deno.json"));
   assertEquals(plugins, ["./tools/lint/short_functions.ts"]);
-  const exceptions = ["supabase", "client", "local", "tools", "bench", "examples"].flatMap(files)
+  const exceptions = ["supabase", "client", "install", "local", "tools", "bench", "examples"]
+    .flatMap(files)
     .filter((path) => /\.tsx?$/.test(path)).flatMap((path) =>
       [...read(path).matchAll(/^\s*\/\/ deno-lint-ignore holdfast.*$/gm)].map(([line]) => line)
     );

@@ -1,4 +1,4 @@
-// A dump writes what was granted, and does not revoke what the target grants by itself. docs tell to run
+// A dump writes what was granted, and does not revoke what the target grants by itself. docs say to run
 // holdfast.repair_privileges() after a restore; here that is done with a real pg_dump, of PostgreSQL 18.
 import { assert, assertEquals } from "@std/assert";
 import { ownMigrations } from "../../tools/migrations.ts";

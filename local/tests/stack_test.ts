@@ -119,7 +119,7 @@ Deno.test("two stacks side by side share nothing", async () => {
   assertEquals((await call({ ...two, secretKey: one.secretKey }, "/rest/v1/notes"))[0], 401);
 });
 
-Deno.test("a migration that fails is told with file and place, and leaves no stack", async () => {
+Deno.test("a migration that fails is reported with file and place, and leaves no stack", async () => {
   await using project = await makeProject({
     "migrations/1_notes.sql": NOTES,
     "migrations/2_wrong.sql": "create table public.a (i int);\n\nselect nothing;",

@@ -1,5 +1,5 @@
 // A start meets what it should not: a strange environment, files that were lost or left, servers that never answer, and
-// somebody who has thought better of it.
+// a user who gives up.
 import {
   assertEquals,
   assertLess,
@@ -40,6 +40,7 @@ const STRANGE = {
   https_proxy: NOWHERE,
   ALL_PROXY: NOWHERE,
   no_proxy: "example.com",
+  NO_PROXY: "example.com",
 };
 
 Deno.test("PG* variables and a proxy in the environment: the stack starts, and its functions reach it", async () => {
@@ -130,6 +131,23 @@ Deno.test("giving up while the database is made leaves nothing, and the next sta
   await (await startStack({ data: data.path })).stop();
 });
 
+Deno.test("giving up does not wait for a PostgreSQL that lets nobody in", async () => {
+  await using data = await temporaryFolder();
+  await (await startStack({ data: data.path })).stop();
+  // one that goes on recovering, as after a long crash
+  const folder = join(data.path, "postgres");
+  await Deno.writeTextFile(join(folder, "standby.signal"), "");
+  await Deno.writeTextFile(join(folder, "postgresql.auto.conf"), "hot_standby = off\n");
+  const interrupt = new AbortController();
+  const starting = startStack({ data: data.path, signal: interrupt.signal });
+  await delay(1_000);
+  const begun = performance.now();
+  interrupt.abort(new StackError("Interrupted."));
+  await assertRejects(() => starting, StackError, "Interrupted.");
+  assertLess(performance.now() - begun, 5_000);
+  assertEquals(await processesWith(data.path), []);
+});
+
 Deno.test("giving up does not wait for a migration", async () => {
   await giveUp({ "migrations/1_slow.sql": "select pg_sleep(60)" }, /applying 1_slow/);
 });
@@ -137,6 +155,7 @@ Deno.test("giving up does not wait for a migration", async () => {
 Deno.test("giving up does not wait for a function that never comes up", async () => {
   const never = "setInterval(() => {}, 1000); await new Promise(() => {});";
   await giveUp({ "functions/never/index.ts": never }, /starting Data API/);
+  await giveUp({ "functions/busy/index.ts": "for (;;);" }, /starting Data API/);
 });
 
 Deno.test("a function that loads for ever ends with the process that started it", async () => {
@@ -185,7 +204,7 @@ const inFolder = (path: string) => ({
   logFile: join(path, "postgres.log"),
 });
 
-Deno.test("a postmaster.pid that was left behind does not stop the start, whoever has its number now", async () => {
+Deno.test("a postmaster.pid that was left behind does not stop the start, also where another process has its number now", async () => {
   await using folder = await temporaryFolder();
   const first = await startPostgres(inFolder(folder.path));
   const file = join(folder.path, "postgres", "postmaster.pid");

@@ -26,7 +26,7 @@ Deno.test("a valid token gives its claims; no Bearer token gives none", async ()
   assertEquals(await verified("Basic eDp5"), {});
 });
 
-Deno.test("every other token is refused with PostgREST's code", async () => {
+Deno.test("every other token is an error with PostgREST's code", async () => {
   const now = Math.floor(Date.now() / 1000);
   const bearer = async (claims: Record<string, unknown>, secret?: string) =>
     `Bearer ${await token(claims, secret)}`;
@@ -45,10 +45,10 @@ Deno.test("every other token is refused with PostgREST's code", async () => {
   assertEquals(await verified(await bearer({ iat: now + 60 })), "PGRST303 JWT issued at future");
 });
 
-Deno.test("a refusal says so in the header that a client looks at", async () => {
-  const refusal = await (await tokenVerifier(SECRET))("Bearer junk") as Response;
+Deno.test("a token's error is also in the header that a client looks at", async () => {
+  const error = await (await tokenVerifier(SECRET))("Bearer junk") as Response;
   assertEquals(
-    refusal.headers.get("www-authenticate"),
+    error.headers.get("www-authenticate"),
     'Bearer error="invalid_token", error_description="Expected 3 parts in JWT; got 1"',
   );
 });

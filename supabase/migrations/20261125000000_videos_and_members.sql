@@ -164,7 +164,7 @@ begin
     where y.typnamespace = 'public'::regnamespace and y.typname in ('video_database_lock_history', 'held_locks', 'waiting_locks')
   ), (
     select string_agg(
-      format('- a call of public.%s(%s) could not be told from one of Holdfast''s function: rename yours', p.proname, oidvectortypes(p.proargtypes)),
+      format('- a call of public.%s(%s) could be one of Holdfast''s, too: rename your function', p.proname, oidvectortypes(p.proargtypes)),
       e'\n' order by p.proname, p.oid
     )
     from (values
@@ -252,7 +252,7 @@ begin
     constraint tenant_members_role_check check (role in ('member', 'admin'))
   );
 
-  -- whole, like the primary key: whichever of the two a plan takes, it looks up one membership, not all that the user has
+  -- whole, like the primary key: with either of the two, a plan looks up one membership, not all that the user has
   create index tenant_members_user_id_tenant_id_idx on public.tenant_members (user_id, tenant_id);
 
   comment on table public.tenant_members is 'Which user belongs to which tenant. Written by the service only, never by users.';

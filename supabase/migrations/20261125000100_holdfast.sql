@@ -5,7 +5,7 @@
 --
 -- The story. A lock is a row of public.video_database_state, because Supabase callers have no session: every request is one
 -- short transaction. Holders die, so a lock is a lease: it ends at lock_expires_at by the database's clock, whether or not
--- anybody clears the row. Holders stall, so every grant has a fencing token: the clock in microseconds, pushed past the
+-- the row is cleared. Holders stall, so every grant has a fencing token: the clock in microseconds, pushed past the
 -- lock's previous token. A guarded table refuses a write whose token is not that of the live lease.
 --
 --   acquire_lock()  looks, and changes the row only if it is still the version that it saw (compare-and-set on xmin). That
@@ -700,7 +700,7 @@ comment on column public.video_database_state.locked_at is 'When the lease was g
 comment on column public.video_database_state.last_activity_at is 'When the holder was last active: the grant, or a renewal with active = true. NULL when free.';
 comment on column public.video_database_state.lock_id is 'Names one acquisition. A name, not a credential. NULL when free.';
 comment on column public.video_database_state.lock_expires_at is
-  'The lease ends by itself at this moment of the database''s clock, whether or not anybody clears the row. NULL when free.';
+  'The lease ends by itself at this moment of the database''s clock, whether or not the row is cleared. NULL when free.';
 comment on column public.video_database_state.lock_ttl_seconds is
   'Length of the lease in seconds, as last asked for by its holder. NULL when free.';
 comment on column public.video_database_state.lock_database_names is
@@ -708,7 +708,7 @@ comment on column public.video_database_state.lock_database_names is
 comment on column public.video_database_state.fencing_token is
   'Token of the newest grant: the database''s clock in microseconds, pushed past the previous token; it never goes back. A row that was never locked has the time of its making. Sources of the idea: fencing tokens, M. Kleppmann, "How to do distributed locking" (2016); sequencers, M. Burrows, "The Chubby lock service" (OSDI 2006); hybrid logical clocks, S. Kulkarni et al. (2014).';
 comment on column public.video_database_state.has_line is
-  'Whether acquire has to look aside: somebody may wait for the lock, or has cancelled an acquisition that may still come.';
+  'Whether acquire has to look at the line: a caller may wait for the lock, or may have cancelled an acquisition that is still to come.';
 
 alter table public.video_database_state enable row level security;
 
@@ -743,7 +743,7 @@ create table public.video_database_lock_history (
   constraint video_database_lock_history_pkey primary key (video_id, database_name, lock_id)
 );
 
--- Serves the policy, also where somebody asks for one video's entries: it has both, and so another tenant's are not even
+-- Serves the policy, also for a read of one video's entries: it has both, and so another tenant's are not even
 -- read. The primary key would find them, and take the longer the more there are.
 create index video_database_lock_history_tenant_id_video_id_ended_at_idx
   on public.video_database_lock_history (tenant_id, video_id, ended_at);
@@ -772,7 +772,7 @@ comment on column public.video_database_lock_history.lock_database_names is 'The
 comment on column public.video_database_lock_history.fencing_token is 'The token of that grant.';
 comment on column public.video_database_lock_history.locked_at is 'When it was granted.';
 comment on column public.video_database_lock_history.ended_at is
-  'When it ended: for expired, the moment it ran out, not the moment somebody noticed.';
+  'When it ended: for expired, the moment it ran out, not the moment it was noticed.';
 comment on column public.video_database_lock_history.end_reason is
   'released: by its holder; expired: ran out; taken_over: by the same holder from elsewhere; force_released: by the secret key, by an admin of the tenant, or because its row was deleted or moved.';
 comment on column public.video_database_lock_history.ended_by is
@@ -1064,7 +1064,7 @@ $$;
 revoke all on function holdfast.lock_rows(uuid, text[], boolean, timestamptz)
   from public, anon, authenticated, service_role;
 comment on function holdfast.lock_rows(uuid, text[], boolean, timestamptz) is
-  'Locks the state rows that there are, for a grant (which no open guarded write may share) or for less, until p_until at the latest. False: somebody else''s transaction has one of them.';
+  'Locks the state rows that there are, for a grant (which no open guarded write may share) or for less, until p_until at the latest. False: another transaction has one of them.';
 
 create function holdfast.touch_rows(p_video_id uuid, p_names text[], p_for_grant boolean, p_until timestamptz)
 returns boolean
@@ -1087,8 +1087,8 @@ begin
         where s.video_id = p_video_id and s.database_name = v_name;
       end if;
       if v_shared is not true then
-        -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
-        -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
+        -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and a reader could
+        -- not know it from an open guarded write. A write also sweeps away what finished ones have left there.
         update public.video_database_state s
         set has_line = s.has_line
         where s.video_id = p_video_id and s.database_name = v_name
@@ -1140,12 +1140,12 @@ end;
 $$;
 revoke all on function holdfast.create_rows(uuid, text[], timestamptz) from public, anon, authenticated, service_role;
 comment on function holdfast.create_rows(uuid, text[], timestamptz) is
-  'Makes the state rows that are missing, free. To make a row and to lock it are two steps, so that one path grants. False: somebody else''s transaction is in the way.';
+  'Makes the state rows that are missing, free. To make a row and to lock it are two steps, so that one path grants. False: another transaction is in the way.';
 
 -- The decision, as it usually is. Over 70 lines: in one piece, as helpers cost 12 % here. It reads, and writes at most once,
 -- and only if the row is still the version that was read: compare-and-set on xmin, which covers lease, token, versions and tenant at once. So a
 -- refusal is a plain read (P10), a grant is one update of one row, and of N simultaneous callers one finds the row as it was
--- (P2). Whatever is not usual, or was not so in the end, goes to acquire_in_turn().
+-- (P2). All else, and what turns out to be unusual, goes to acquire_in_turn().
 create function holdfast.acquire_lock(
   p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl_seconds integer,
   p_take_over boolean, p_queue_seconds integer, p_database_names text[]
@@ -1413,7 +1413,7 @@ comment on function holdfast.retry_after_ms(text, holdfast.met) is
   'When asking again is worth it, in milliseconds, and soon enough to keep a place.';
 
 -- Everything that acquire_lock() does not do in one piece: errors, the same grant again, take-over, the line, sets, rows that
--- do not exist yet or that somebody else has. Look; if something is to be written, lock the rows and look again, since nothing
+-- do not exist yet or that another transaction has. Look; if something is to be written, lock the rows and look again, since nothing
 -- that was read before a wait is believed after it (P3).
 -- Over 70 lines: what makes the loop right is the order of its questions, which is seen in one piece.
 create function holdfast.acquire_in_turn(
@@ -1424,7 +1424,7 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  -- one name is one lock, in whichever of the two fields it comes
+  -- one name is one lock, in either of the two fields
   v_set constant text[] := case when cardinality(p_database_names) > 1
     then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_lock_id constant uuid := coalesce(p_lock_id, gen_random_uuid());
@@ -1471,7 +1471,7 @@ begin
     v_needs_place := p_queue_seconds > 0 and v_first."position" is null;
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
-      v_locked := 'nothing'; -- the row may be somebody else's
+      v_locked := 'nothing'; -- another transaction may have the row
     elsif v_grantable and v_locked = 'for a grant' then
       v_now := holdfast.grant_locks(p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_ttl, v_now);
       return holdfast.granted(p_video_id, v_names, v_lock_id, p_database_names is not null, v_now);
@@ -1496,7 +1496,7 @@ begin
       return holdfast.refused(v_first, coalesce(v_first.reason, 'busy'), v_now);
     end if;
   end loop;
-  -- somebody else's transaction is at a row, and the row could not even be shared
+  -- another transaction is at a row, and the row could not even be shared
   return holdfast.refused(v_first, 'busy', v_now);
 end;
 $$;
@@ -1608,7 +1608,7 @@ as $$
 declare
   v_now timestamptz;
 begin
-  -- read while the rows are locked: whoever has them later is later in line
+  -- read while the rows are locked: the next one to have them is later in line
   v_now := clock_timestamp();
   perform
   from unnest(p_names) n
@@ -1626,7 +1626,7 @@ begin
   on conflict on constraint place_pkey do update
     set queued_at = excluded.queued_at, kept_until = excluded.kept_until,
       lock_database_names = excluded.lock_database_names;
-  -- the row is written in any case: whoever read it before finds it changed, and looks at the line
+  -- the row is always written: a caller who read it before finds it changed, and looks at the line
   update public.video_database_state s
   set has_line = true
   where s.video_id = p_video_id and s.database_name = any (p_names);
@@ -1816,9 +1816,9 @@ comment on function public.release_lock(uuid, text, uuid, text, boolean, text[])
 
 video_id uuid, and database_name text (^[a-z][a-z0-9_-]{0,62}$) or database_names text[]: which lock, or several. And one of
 lock_id uuid: the acquisition to end, if it is the caller''s. Before its acquire has come, or while it waits, this cancels it;
-lock_holder_user_id text (1 to 255 characters): for a server, whatever lease the server of this name holds; for a user, their
-own id: whatever lease of theirs it is;
-force boolean, default false: whatever lease there is, or with lock_id that one only; for a server or an admin of the tenant.
+lock_holder_user_id text (1 to 255 characters): for a server, the lease that the server of this name holds; for a user, their
+own id: any lease of theirs;
+force boolean, default false: any lease, or with lock_id that one only; for a server or an admin of the tenant.
 
 Returns json: { released: true, lock } (with database_names: locks), or { released: false, reason: "expired" | "taken_over" |
 "force_released" | "cancelled" | "not_held" | "held_by_another" | "busy", holder }.
@@ -1958,7 +1958,7 @@ begin
         -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
         return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
       end;
-      v_locked := false; -- the row may be somebody else's
+      v_locked := false; -- another transaction may have the row
     elsif not v_locked then
       exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
       v_locked := true;
@@ -2381,7 +2381,7 @@ $$;
 revoke all on function holdfast.renew_in_turn(uuid, text, uuid, integer, boolean, text[], uuid, text)
   from public, anon, authenticated, service_role;
 comment on function holdfast.renew_in_turn(uuid, text, uuid, integer, boolean, text[], uuid, text) is
-  'The whole of renew_lock(), for one database or several: errors, explanations, sets, rows that somebody else has.';
+  'The whole of renew_lock(), for one database or several: errors, explanations, sets, rows that another transaction has.';
 
 create function holdfast.extend_leases(
   p_video_id uuid, p_names text[], p_ttl integer, p_active boolean, p_is_set boolean, p_now timestamptz
@@ -2921,7 +2921,7 @@ comment on column holdfast.lock_counts.what is 'What is counted.';
 comment on column holdfast.lock_counts.locks is 'How many, over all tenants.';
 
 -- Tidiness. A lease that ran out is free for the next caller at once; this only clears the rows and writes the history of leases
--- that nobody came for. So do lapsed places, and cancellations that no acquire can be waiting behind any more.
+-- that no acquire has come for. So do lapsed places, and cancellations that no acquire can be waiting behind any more.
 create function holdfast.release_expired_locks(p_batch_size integer) returns integer
 language plpgsql security definer set search_path = ''
 as $$
@@ -2932,7 +2932,7 @@ begin
   if (p_batch_size between 1 and 100000) is not true then
     perform holdfast.raise_invalid_request(array['batch_size must be an integer from 1 to 100000']);
   end if;
-  -- skip locked: a row that somebody is working on needs no clearing, and a clean-up must never make anybody wait
+  -- skip locked: a row in use needs no clearing, and a clean-up must never make a caller wait
   with expired as materialized (
     select s.*
     from public.video_database_state s
@@ -3045,7 +3045,7 @@ Returns integer: how many entries it deleted.
 Raises PT400 (a rule is broken).';
 
 -- Where there is pg_cron: every minute, and every night. Without it everything holds too; rows of lapsed leases then stay until
--- their lock is next acquired, and the history grows until somebody prunes it.
+-- their lock is next acquired, and the history grows until it is pruned by hand.
 do $$
 begin
   if not exists (select from pg_catalog.pg_available_extensions where name = 'pg_cron') then

@@ -3,7 +3,7 @@
 --
 -- The story. A lock is a row of public.video_database_state, because Supabase callers have no session: every request is one
 -- short transaction. Holders die, so a lock is a lease: it ends at lock_expires_at by the database's clock, whether or not
--- anybody clears the row. Holders stall, so every grant has a fencing token: the clock in microseconds, pushed past the
+-- the row is cleared. Holders stall, so every grant has a fencing token: the clock in microseconds, pushed past the
 -- lock's previous token. A guarded table refuses a write whose token is not that of the live lease.
 --
 --   acquire_lock()  looks, and changes the row only if it is still the version that it saw (compare-and-set on xmin). That

@@ -162,7 +162,7 @@ begin
     where y.typnamespace = 'public'::regnamespace and y.typname in ('video_database_lock_history', 'held_locks', 'waiting_locks')
   ), (
     select string_agg(
-      format('- a call of public.%s(%s) could not be told from one of Holdfast''s function: rename yours', p.proname, oidvectortypes(p.proargtypes)),
+      format('- a call of public.%s(%s) could be one of Holdfast''s, too: rename your function', p.proname, oidvectortypes(p.proargtypes)),
       e'\n' order by p.proname, p.oid
     )
     from (values

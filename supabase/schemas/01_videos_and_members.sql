@@ -16,7 +16,7 @@ begin
     constraint tenant_members_role_check check (role in ('member', 'admin'))
   );
 
-  -- whole, like the primary key: whichever of the two a plan takes, it looks up one membership, not all that the user has
+  -- whole, like the primary key: with either of the two, a plan looks up one membership, not all that the user has
   create index tenant_members_user_id_tenant_id_idx on public.tenant_members (user_id, tenant_id);
 
   comment on table public.tenant_members is 'Which user belongs to which tenant. Written by the service only, never by users.';

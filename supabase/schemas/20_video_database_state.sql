@@ -62,7 +62,7 @@ comment on column public.video_database_state.locked_at is 'When the lease was g
 comment on column public.video_database_state.last_activity_at is 'When the holder was last active: the grant, or a renewal with active = true. NULL when free.';
 comment on column public.video_database_state.lock_id is 'Names one acquisition. A name, not a credential. NULL when free.';
 comment on column public.video_database_state.lock_expires_at is
-  'The lease ends by itself at this moment of the database''s clock, whether or not anybody clears the row. NULL when free.';
+  'The lease ends by itself at this moment of the database''s clock, whether or not the row is cleared. NULL when free.';
 comment on column public.video_database_state.lock_ttl_seconds is
   'Length of the lease in seconds, as last asked for by its holder. NULL when free.';
 comment on column public.video_database_state.lock_database_names is
@@ -70,7 +70,7 @@ comment on column public.video_database_state.lock_database_names is
 comment on column public.video_database_state.fencing_token is
   'Token of the newest grant: the database''s clock in microseconds, pushed past the previous token; it never goes back. A row that was never locked has the time of its making. Sources of the idea: fencing tokens, M. Kleppmann, "How to do distributed locking" (2016); sequencers, M. Burrows, "The Chubby lock service" (OSDI 2006); hybrid logical clocks, S. Kulkarni et al. (2014).';
 comment on column public.video_database_state.has_line is
-  'Whether acquire has to look aside: somebody may wait for the lock, or has cancelled an acquisition that may still come.';
+  'Whether acquire has to look at the line: a caller may wait for the lock, or may have cancelled an acquisition that is still to come.';
 
 alter table public.video_database_state enable row level security;
 

@@ -18,7 +18,7 @@ create table public.video_database_lock_history (
   constraint video_database_lock_history_pkey primary key (video_id, database_name, lock_id)
 );
 
--- Serves the policy, also where somebody asks for one video's entries: it has both, and so another tenant's are not even
+-- Serves the policy, also for a read of one video's entries: it has both, and so another tenant's are not even
 -- read. The primary key would find them, and take the longer the more there are.
 create index video_database_lock_history_tenant_id_video_id_ended_at_idx
   on public.video_database_lock_history (tenant_id, video_id, ended_at);
@@ -47,7 +47,7 @@ comment on column public.video_database_lock_history.lock_database_names is 'The
 comment on column public.video_database_lock_history.fencing_token is 'The token of that grant.';
 comment on column public.video_database_lock_history.locked_at is 'When it was granted.';
 comment on column public.video_database_lock_history.ended_at is
-  'When it ended: for expired, the moment it ran out, not the moment somebody noticed.';
+  'When it ended: for expired, the moment it ran out, not the moment it was noticed.';
 comment on column public.video_database_lock_history.end_reason is
   'released: by its holder; expired: ran out; taken_over: by the same holder from elsewhere; force_released: by the secret key, by an admin of the tenant, or because its row was deleted or moved.';
 comment on column public.video_database_lock_history.ended_by is

@@ -16,7 +16,7 @@ $$;
 revoke all on function holdfast.lock_rows(uuid, text[], boolean, timestamptz)
   from public, anon, authenticated, service_role;
 comment on function holdfast.lock_rows(uuid, text[], boolean, timestamptz) is
-  'Locks the state rows that there are, for a grant (which no open guarded write may share) or for less, until p_until at the latest. False: somebody else''s transaction has one of them.';
+  'Locks the state rows that there are, for a grant (which no open guarded write may share) or for less, until p_until at the latest. False: another transaction has one of them.';
 
 create function holdfast.touch_rows(p_video_id uuid, p_names text[], p_for_grant boolean, p_until timestamptz)
 returns boolean
@@ -39,8 +39,8 @@ begin
         where s.video_id = p_video_id and s.database_name = v_name;
       end if;
       if v_shared is not true then
-        -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and whoever reads that could
-        -- not tell it from an open guarded write. A write also sweeps away what finished ones have left there.
+        -- By a write, not by a lock: a lock would stay on the next version of the row as its xmax, and a reader could
+        -- not know it from an open guarded write. A write also sweeps away what finished ones have left there.
         update public.video_database_state s
         set has_line = s.has_line
         where s.video_id = p_video_id and s.database_name = v_name
@@ -92,4 +92,4 @@ end;
 $$;
 revoke all on function holdfast.create_rows(uuid, text[], timestamptz) from public, anon, authenticated, service_role;
 comment on function holdfast.create_rows(uuid, text[], timestamptz) is
-  'Makes the state rows that are missing, free. To make a row and to lock it are two steps, so that one path grants. False: somebody else''s transaction is in the way.';
+  'Makes the state rows that are missing, free. To make a row and to lock it are two steps, so that one path grants. False: another transaction is in the way.';

@@ -1,7 +1,7 @@
 -- The decision, as it usually is. Over 70 lines: in one piece, as helpers cost 12 % here. It reads, and writes at most once,
 -- and only if the row is still the version that was read: compare-and-set on xmin, which covers lease, token, versions and tenant at once. So a
 -- refusal is a plain read (P10), a grant is one update of one row, and of N simultaneous callers one finds the row as it was
--- (P2). Whatever is not usual, or was not so in the end, goes to acquire_in_turn().
+-- (P2). All else, and what turns out to be unusual, goes to acquire_in_turn().
 create function holdfast.acquire_lock(
   p_video_id uuid, p_database_name text, p_lock_holder_user_id text, p_lock_id uuid, p_ttl_seconds integer,
   p_take_over boolean, p_queue_seconds integer, p_database_names text[]

@@ -106,7 +106,7 @@ comment on function holdfast.retry_after_ms(text, holdfast.met) is
   'When asking again is worth it, in milliseconds, and soon enough to keep a place.';
 
 -- Everything that acquire_lock() does not do in one piece: errors, the same grant again, take-over, the line, sets, rows that
--- do not exist yet or that somebody else has. Look; if something is to be written, lock the rows and look again, since nothing
+-- do not exist yet or that another transaction has. Look; if something is to be written, lock the rows and look again, since nothing
 -- that was read before a wait is believed after it (P3).
 -- Over 70 lines: what makes the loop right is the order of its questions, which is seen in one piece.
 create function holdfast.acquire_in_turn(
@@ -117,7 +117,7 @@ language plpgsql set search_path = ''
 as $$
 declare
   v_names constant text[] := coalesce(p_database_names, array[p_database_name]);
-  -- one name is one lock, in whichever of the two fields it comes
+  -- one name is one lock, in either of the two fields
   v_set constant text[] := case when cardinality(p_database_names) > 1
     then array(select n from unnest(p_database_names) n order by n collate "C") end;
   v_lock_id constant uuid := coalesce(p_lock_id, gen_random_uuid());
@@ -164,7 +164,7 @@ begin
     v_needs_place := p_queue_seconds > 0 and v_first."position" is null;
     if v_missing <> '{}' and (v_grantable or v_needs_place) then
       exit when not holdfast.create_rows(p_video_id, v_missing, v_until);
-      v_locked := 'nothing'; -- the row may be somebody else's
+      v_locked := 'nothing'; -- another transaction may have the row
     elsif v_grantable and v_locked = 'for a grant' then
       v_now := holdfast.grant_locks(p_video_id, v_names, v_set, v_lock_id, p_holder, p_type, p_ttl, v_now);
       return holdfast.granted(p_video_id, v_names, v_lock_id, p_database_names is not null, v_now);
@@ -189,7 +189,7 @@ begin
       return holdfast.refused(v_first, coalesce(v_first.reason, 'busy'), v_now);
     end if;
   end loop;
-  -- somebody else's transaction is at a row, and the row could not even be shared
+  -- another transaction is at a row, and the row could not even be shared
   return holdfast.refused(v_first, 'busy', v_now);
 end;
 $$;

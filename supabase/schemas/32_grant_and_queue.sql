@@ -67,7 +67,7 @@ as $$
 declare
   v_now timestamptz;
 begin
-  -- read while the rows are locked: whoever has them later is later in line
+  -- read while the rows are locked: the next one to have them is later in line
   v_now := clock_timestamp();
   perform
   from unnest(p_names) n
@@ -85,7 +85,7 @@ begin
   on conflict on constraint place_pkey do update
     set queued_at = excluded.queued_at, kept_until = excluded.kept_until,
       lock_database_names = excluded.lock_database_names;
-  -- the row is written in any case: whoever read it before finds it changed, and looks at the line
+  -- the row is always written: a caller who read it before finds it changed, and looks at the line
   update public.video_database_state s
   set has_line = true
   where s.video_id = p_video_id and s.database_name = any (p_names);

@@ -87,9 +87,9 @@ comment on function public.release_lock(uuid, text, uuid, text, boolean, text[])
 
 video_id uuid, and database_name text (^[a-z][a-z0-9_-]{0,62}$) or database_names text[]: which lock, or several. And one of
 lock_id uuid: the acquisition to end, if it is the caller''s. Before its acquire has come, or while it waits, this cancels it;
-lock_holder_user_id text (1 to 255 characters): for a server, whatever lease the server of this name holds; for a user, their
-own id: whatever lease of theirs it is;
-force boolean, default false: whatever lease there is, or with lock_id that one only; for a server or an admin of the tenant.
+lock_holder_user_id text (1 to 255 characters): for a server, the lease that the server of this name holds; for a user, their
+own id: any lease of theirs;
+force boolean, default false: any lease, or with lock_id that one only; for a server or an admin of the tenant.
 
 Returns json: { released: true, lock } (with database_names: locks), or { released: false, reason: "expired" | "taken_over" |
 "force_released" | "cancelled" | "not_held" | "held_by_another" | "busy", holder }.

@@ -132,7 +132,7 @@ begin
         -- no lock of this name can be made, so none can be acquired later: there is nothing to cancel
         return json_build_object('released', false, 'reason', 'cancelled', 'holder', null);
       end;
-      v_locked := false; -- the row may be somebody else's
+      v_locked := false; -- another transaction may have the row
     elsif not v_locked then
       exit when not holdfast.lock_rows(p_video_id, v_names, false, v_until);
       v_locked := true;

@@ -123,7 +123,7 @@ $$;
 revoke all on function holdfast.renew_in_turn(uuid, text, uuid, integer, boolean, text[], uuid, text)
   from public, anon, authenticated, service_role;
 comment on function holdfast.renew_in_turn(uuid, text, uuid, integer, boolean, text[], uuid, text) is
-  'The whole of renew_lock(), for one database or several: errors, explanations, sets, rows that somebody else has.';
+  'The whole of renew_lock(), for one database or several: errors, explanations, sets, rows that another transaction has.';
 
 create function holdfast.extend_leases(
   p_video_id uuid, p_names text[], p_ttl integer, p_active boolean, p_is_set boolean, p_now timestamptz

@@ -1,5 +1,5 @@
 -- Tidiness. A lease that ran out is free for the next caller at once; this only clears the rows and writes the history of leases
--- that nobody came for. So do lapsed places, and cancellations that no acquire can be waiting behind any more.
+-- that no acquire has come for. So do lapsed places, and cancellations that no acquire can be waiting behind any more.
 create function holdfast.release_expired_locks(p_batch_size integer) returns integer
 language plpgsql security definer set search_path = ''
 as $$
@@ -10,7 +10,7 @@ begin
   if (p_batch_size between 1 and 100000) is not true then
     perform holdfast.raise_invalid_request(array['batch_size must be an integer from 1 to 100000']);
   end if;
-  -- skip locked: a row that somebody is working on needs no clearing, and a clean-up must never make anybody wait
+  -- skip locked: a row in use needs no clearing, and a clean-up must never make a caller wait
   with expired as materialized (
     select s.*
     from public.video_database_state s

@@ -1,5 +1,5 @@
 -- Where there is pg_cron: every minute, and every night. Without it everything holds too; rows of lapsed leases then stay until
--- their lock is next acquired, and the history grows until somebody prunes it.
+-- their lock is next acquired, and the history grows until it is pruned by hand.
 do $$
 begin
   if not exists (select from pg_catalog.pg_available_extensions where name = 'pg_cron') then

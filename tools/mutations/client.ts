@@ -48,6 +48,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "if (this.#isOpen) this.calls.leave({ ...this.key, lock_id: this.lockId });",
       "",
       "browser",
+      "a page that is left",
     ],
     [
       "a lease that is over is not released",
@@ -88,6 +89,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "    if (this.steals) changed(this.ids);\n",
       "",
       "browser",
+      "tabs of one user",
     ],
     [
       "who steals waits behind those who wait",
@@ -224,6 +226,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "      if (this.hasSession) {\n",
       "      if (false) {\n",
       "browser",
+      "a page's lease",
     ],
     [
       "each call refreshes the session",
@@ -237,7 +240,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "        await settlesWithin(this.#refreshing, PATIENCE_MS);\n      }\n      return await this.#try(name, body, signal);",
       "        await settlesWithin(this.#refreshing, PATIENCE_MS);\n      }\n      throw error;",
       "faults",
-      'suffers "unauthorized" once',
+      "request: lock-acquire suffers",
     ],
     [
       "a call that gets no answer is waited for",
@@ -250,6 +253,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "      keepalive: true,\n",
       "",
       "browser",
+      "a page that is left",
     ],
     [
       "the last release has no token",
@@ -342,14 +346,14 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "/ANSWER|TIMEOUT|UNAVAILABLE|INTERNAL|undefined/",
       "/ANSWER|TIMEOUT|INTERNAL|undefined/",
       "faults",
-      '"unavailable"',
+      "request: lock-acquire suffers",
     ],
     [
       "no answer is for good",
       "/ANSWER|TIMEOUT|UNAVAILABLE|INTERNAL|undefined/",
       "/TIMEOUT|UNAVAILABLE|INTERNAL|undefined/",
       "faults",
-      '"drop"',
+      "request: lock-acquire suffers",
     ],
     [
       "a yes that makes no sense takes the right away",
@@ -429,12 +433,14 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "    if (deadline < this.#deadline) return; // never backwards\n",
       "",
       "schedules",
+      "the answer to an older",
     ],
     [
       "the wall clock decides",
       "if (performance.now() >= this.#deadline) this.lose",
       "if (Date.now() - performance.timeOrigin >= this.#deadline) this.lose",
       "browser",
+      "a page's lease",
     ],
     [
       "a lease in doubt is believed",
@@ -567,16 +573,24 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "      if (other.isEnding) return [other.over];\n",
       "",
       "schedules",
+      "a steal waits until",
     ],
     [
       "a steal is decided beside what is being asked",
       "return other.answered && (other.isAsking || other.steals) ? [other.answered] : [];",
       "return [];",
       "schedules",
+      "a steal waits for",
     ],
   ],
   "page": [
-    ["a page that is hidden for good says nothing", '  on("pagehide", leave);\n', "", "browser"],
+    [
+      "a page that is hidden for good says nothing",
+      '  on("pagehide", leave);\n',
+      "",
+      "browser",
+      "a page that is left",
+    ],
     [
       "a network that is back is not noticed",
       '  on("online", wake);\n',
@@ -610,6 +624,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "hear((event as MessageEvent).data)",
       "void event",
       "browser",
+      "tabs of one user",
     ],
     [
       "signing out releases nothing",
@@ -671,7 +686,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
     ],
     [
       "who has stopped watching is told",
-      "    looks++;\n    clearTimeout(timer);",
+      "    looks = NaN;",
       "    looks--;",
       "clock",
       "watch",

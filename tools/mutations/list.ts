@@ -1,6 +1,7 @@
 import { normalize } from "node:path";
 import { OF_THE_CLIENT } from "./client.ts";
 import { OF_THE_FUNCTIONS } from "./functions.ts";
+import { OF_THE_FIT, OF_THE_INSTALLER } from "./install.ts";
 import type { Mutation, Row } from "./mutation.ts";
 import { OF_THE_SCHEMA } from "./schema.ts";
 import { OF_THE_STACK } from "./stack.ts";
@@ -27,5 +28,7 @@ export const MUTATIONS: readonly Mutation[] = [
   ...rows("supabase/schemas", "sql", "supabase/tests", OF_THE_SCHEMA),
   ...rows("supabase/functions/_shared", "ts", "supabase/tests", OF_THE_FUNCTIONS),
   ...rows("local", "ts", "local/tests", OF_THE_STACK),
+  ...rows("supabase/schemas", "sql", "supabase/tests", OF_THE_FIT),
+  ...rows("install", "ts", "install/tests", OF_THE_INSTALLER),
   ...rows("client", "ts", "client", OF_THE_CLIENT),
 ];

@@ -10,15 +10,15 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "trust/other_tenants",
     ],
     [
-      "statistics tell of members",
-      "alter table public.tenant_members\n  alter column tenant_id set statistics 0,\n",
+      "statistics show members",
+      "alter table public.tenant_members\n    alter column tenant_id set statistics 0,\n",
       "alter table public.tenant_members\n",
       "trust/catalog",
     ],
     [
       "a policy tries the videos of all tenants",
-      "using (tenant_id = any (array(\n    select m.tenant_id from public.tenant_members m where m.user_id = (select auth.uid())\n  )))",
-      "using (tenant_id in (\n    select m.tenant_id from public.tenant_members m where m.user_id = (select auth.uid())\n  ))",
+      "using (tenant_id = any (array(\n        select m.tenant_id from public.tenant_members m where m.user_id = (select auth.uid())\n      )))",
+      "using (tenant_id in (\n        select m.tenant_id from public.tenant_members m where m.user_id = (select auth.uid())\n      ))",
       "trust/other_tenants",
     ],
   ],
@@ -79,7 +79,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "trust/tokens",
     ],
     [
-      "statistics tell of holders",
+      "statistics show holders",
       "  alter column lock_holder_user_id set statistics 0,\n",
       "",
       "trust/other_tenants",
@@ -135,7 +135,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "trust/catalog",
     ],
     [
-      "statistics tell whose lock it was",
+      "statistics show whose lock it was",
       "  alter column tenant_id set statistics 0,\n",
       "",
       "trust/other_tenants",
@@ -175,7 +175,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
   ],
   "23_state_triggers": [
     [
-      "a video has as many databases as somebody invents names",
+      "a video has as many databases as there are names",
       "having count(*) >= v_most and not",
       "having false and not",
       "contract/growth",
@@ -224,7 +224,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "trust/tokens",
     ],
     [
-      "a deleted row's lease was live, whatever the clock says",
+      "a deleted row's lease was live, even by the clock",
       "case when old.lock_expires_at <= v_now then 'expired' else 'force_released' end",
       "'force_released'",
       "trust/tokens",
@@ -453,7 +453,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/lock_acquire",
     ],
     [
-      "somebody else's membership is not asked for",
+      "the membership of others is not asked for",
       "    perform from holdfast.membership m where m.tenant_id = v_seen.tenant_id and m.user_id = v_user;",
       "    perform true;",
       "trust/other_tenants",
@@ -528,7 +528,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
   "31_acquire_in_turn": [
     [
       "a row that was just made is taken for one's own",
-      "      v_locked := 'nothing'; -- the row may be somebody else's\n",
+      "      v_locked := 'nothing'; -- another transaction may have the row\n",
       "",
       "trust/tokens",
       "P1 a row that waits",
@@ -540,7 +540,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "trust/bounded",
     ],
     [
-      "somebody else's lock_id is as good as one's own",
+      "another's lock_id is as good as one's own",
       "when s.lock_id = p_lock_id and f.live and f.mine then 'same'",
       "when s.lock_id = p_lock_id and f.live then 'same'",
       "contract/lock_acquire",
@@ -624,13 +624,13 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "trust/bounded",
     ],
     [
-      "the head of the line is told to come back late",
+      "the head of the line is to come back late",
       "greatest(10, least(150, p_met.lease_left_ms, p_met.place_left_ms / 2))",
       "5000",
       "contract/line",
     ],
     [
-      "who waits is told to come back when the place is gone",
+      "who waits is to come back when the place is gone",
       `least(150 + 250 * (p_met."position" - 1), p_met.place_left_ms / 2)`,
       `150 + 250 * (p_met."position" - 1)`,
       "contract/line",
@@ -654,10 +654,10 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "trust/edges",
     ],
     [
-      "a grant that ended while it was told is nothing",
+      "a grant that ended while it was read is nothing",
       "      if v_granted is not null then\n        return v_granted;\n      end if;\n      continue;",
       "      return v_granted;",
-      "trust/told",
+      "trust/one_moment",
     ],
     [
       "the same set in another order is another",
@@ -772,7 +772,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ["a line has no end", ">= 1000\n", ">= 1000000\n", "contract/line"],
     ["a holder may fill the line", ">= 10;", ">= 1000;", "contract/line"],
     [
-      "a place is not told to the lock's row",
+      "a place leaves no sign in the lock's row",
       "  set has_line = true\n",
       "  set has_line = s.has_line\n",
       "contract/line",
@@ -802,10 +802,10 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "trust/edges",
     ],
     [
-      "part of a set that was released meanwhile is told as all of it",
+      "part of a set that was released meanwhile is answered as all of it",
       "      having count(*) = cardinality(p_names)\n",
       "      having count(*) > 0\n",
-      "trust/told",
+      "trust/one_moment",
     ],
     [
       "who comes back after a lapse is as early as before",
@@ -870,7 +870,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/lock_release",
     ],
     [
-      "a release waits for whoever changes the row, and errs",
+      "a release waits for a writer of the row, and errs",
       "and v_old.lock_type = v_type and v_old.unlocked",
       "and v_old.lock_type = v_type",
       "trust/bounded",
@@ -914,7 +914,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/lock_release",
     ],
     [
-      "force ends whatever lease there is, also where a lock_id is named",
+      "force ends any lease, also where a lock_id is named",
       "s.lock_id is not null and (p_lock_id is null or s.lock_id = p_lock_id)",
       "s.lock_id is not null",
       "contract/lock_release",
@@ -950,7 +950,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/growth",
     ],
     [
-      "a repeated release is told that there is nothing",
+      "a repeated release finds nothing",
       "(h.end_reason = 'released' or p_force and",
       "(p_force and",
       "contract/lock_release",
@@ -1117,7 +1117,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "trust/edges",
     ],
     [
-      "a renewal waits for whoever changes the row, and errs",
+      "a renewal waits for a writer of the row, and errs",
       "found and v_seen.unlocked and",
       "found and",
       "trust/bounded",
@@ -1135,7 +1135,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/lock_release",
     ],
     [
-      "the holder does not learn that somebody waits",
+      "the holder does not learn that others wait",
       "case when v_seen.has_line then holdfast.line_length(p_video_id, p_database_name) else 0 end",
       "0",
       "contract/line",
@@ -1191,7 +1191,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/sets",
     ],
     [
-      "the holder of a set does not learn that somebody waits",
+      "the holder of a set does not learn that others wait",
       "max(case when s.has_line then holdfast.line_length(s.video_id, s.database_name) else 0 end)",
       "0",
       "contract/line",
@@ -1314,7 +1314,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/fencing",
     ],
     [
-      "a refused write says that nobody holds a lock that somebody holds",
+      "a write's error says that nobody holds a lock that is held",
       "p_seen is null or p_seen.lock_id is null and p_seen.fencing_token is distinct from p_token",
       "true",
       "contract/fencing",
@@ -1525,7 +1525,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "trust/other_tenants",
     ],
     [
-      "held_locks does not show that somebody waits",
+      "held_locks does not show that others wait",
       "case when s.has_line then holdfast.line_length(s.video_id, s.database_name) else 0 end as queue_length",
       "0 as queue_length",
       "contract/line",
@@ -1555,7 +1555,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/growth",
     ],
     [
-      "how leases ended is not told apart",
+      "how leases ended makes no difference",
       "  on h.end_reason = r.end_reason and",
       "  on",
       "contract/growth",
@@ -1581,7 +1581,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/release_expired_locks",
     ],
     [
-      "a lease ended when somebody cleaned up",
+      "a lease ended when it was cleaned up",
       "e.lock_expires_at, 'expired'",
       "v_now, 'expired'",
       "contract/release_expired_locks",
@@ -1727,8 +1727,8 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
   "91_realtime": [
     [
       "browsers are not sent the changes",
-      "  alter publication supabase_realtime add table public.video_database_state;\n",
-      "",
+      "'alter publication supabase_realtime add table public.video_database_state',",
+      "'select',",
       "trust/catalog",
     ],
   ],

@@ -8,14 +8,14 @@ export const OF_THE_STACK: Record<string, Row[]> = {
       "if (/^PG[A-Z_]+$/.test(name)) Deno.env.delete(name);",
       "void name;",
       "start",
-      "PGSSLMODE",
+      "PG* variables and a proxy",
     ],
     [
       "loopback goes through the proxy",
       'for (const name of ["NO_PROXY", "no_proxy"]) Deno.env.set(name, value);',
       "void value;",
       "start",
-      "a proxy in the environment",
+      "PG* variables and a proxy",
     ],
   ],
   "stack": [
@@ -56,7 +56,7 @@ export const OF_THE_STACK: Record<string, Row[]> = {
       "await delay(30, undefined, this.#options.signal && { signal: this.#options.signal });",
       "await delay(30);",
       "start",
-      "giving up while",
+      "giving up does not wait for a PostgreSQL",
     ],
     [
       "keys that were lost lock the database",
@@ -128,9 +128,9 @@ export const OF_THE_STACK: Record<string, Row[]> = {
   ],
   "rest/schema_cache": [
     [
-      "a connection that could not be made stays open",
-      "      await next.end().catch(() => {});\n      throw error;",
-      "      throw error;",
+      "a new connection is made beside one that lives",
+      "      await ended;\n      if (closed) return;",
+      "      await delay(20);\n      if (closed) return;",
       "start",
       "the schema cache's connection",
     ],

@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 type Listener = (text: string) => void;
 const listeners = new Set<Listener>();
 

@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 import type { SupabaseClient } from "@supabase/supabase-js";
 import type { Lease } from "../../../client/mod.ts";
 import { changedKeys, type Doc } from "./doc.ts";

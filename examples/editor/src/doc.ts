@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 /** One database of a video, flat: a key for each thing that can be changed by itself. */
 export type Doc = Readonly<Record<string, string>>;
 

@@ -1,3 +1,4 @@
+/// <reference lib="dom" />
 import type { LostReason } from "../../../client/mod.ts";
 import type { BoardRow, Waiter } from "./board.ts";
 

@@ -5,12 +5,11 @@ import { TextLineStream } from "@std/streams/text-line-stream";
 import {
   type Browser,
   type BrowserContext,
-  chromium,
   type Locator,
   type Page,
   type Request,
 } from "playwright-core";
-import { firstProgram } from "../../../client/support/chromium.ts";
+import { launch } from "../../../client/support/chromium.ts";
 import { createLockClient, type LockClient } from "../../../client/mod.ts";
 import { client, secretKey, sql } from "../../../supabase/tests/support/stack.ts";
 import { VIDEOS } from "../demo/world.ts";
@@ -43,8 +42,7 @@ export interface OpenOptions {
 
 /** Starts the demo on the stack under test, without its worker, and Chromium. */
 export async function startDemo(): Promise<Demo> {
-  const executablePath = await firstProgram(); // or how to get one
-  const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  const browser = await launch(); // or how to get one
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", `${import.meta.dirname}/../demo/main.ts`, "--port", "0", "--no-worker"],
     stdout: "piped",

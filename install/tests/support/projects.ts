@@ -48,7 +48,7 @@ insert into public.video_database_state (video_id, database_name, tenant_id, ser
 select v.id, d.name, v.tenant_id, length(v.storage_key), 3
 from public.videos v
 cross join unnest('{layout,captions,shots}'::text[]) d (name);
--- held right now, by whatever the lock's type was called
+-- held right now, under several types
 update public.video_database_state
 set lock_holder_user_id = 'process-a', lock_type = 'server', locked_at = now() - interval '5 hours', last_activity_at = now()
 where video_id = '${videoId(1)}' and database_name = 'layout';

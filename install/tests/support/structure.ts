@@ -1,4 +1,4 @@
-/** What schema public consists of, by the catalogs: a line for each part, whatever order things were made in. */
+/** What schema public consists of, by the catalogs: a line for each part, in order. */
 export const STRUCTURE = `
   with relations as (select * from pg_class where relnamespace = 'public'::regnamespace)
   select 'relation ' || relname || ' ' || relkind::text || ' ' || relrowsecurity || ' ' || relforcerowsecurity || ' '

@@ -33,15 +33,15 @@ export function busyAnswer(
   const time = Date.parse(date ?? "");
   if (Number.isNaN(time)) return undefined;
   const [first] = fields.database_names as string[] | undefined ?? [];
-  const told = {
+  const common = {
     reason: "busy",
     database_name: fields.database_name as string | undefined ?? first!,
     holder: null,
     server_time: new Date(time).toISOString(),
   } as const;
-  return outcome === "renewed" ? { renewed: false, ...told } : {
+  return outcome === "renewed" ? { renewed: false, ...common } : {
     acquired: false,
-    ...told,
+    ...common,
     queue: { position: null, length: 0 },
     retry_after_ms: BUSY_RETRY_MS,
   };

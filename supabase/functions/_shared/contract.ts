@@ -45,9 +45,9 @@ export interface RenewRequest extends LockKey {
 export interface ReleaseRequest extends LockKey {
   /** The acquisition to end. */
   lock_id?: string | null | undefined;
-  /** Instead of `lock_id`: whatever lease this holder has. */
+  /** Instead of `lock_id`: the lease that this holder has. */
   lock_holder_user_id?: string | null | undefined;
-  /** Whoever's lease it is; with `lock_id` that acquisition only. For the secret key and the tenant's admins. */
+  /** Any holder's lease; with `lock_id` that acquisition only. For the secret key and the tenant's admins. */
   force?: boolean | null | undefined;
 }
 
@@ -118,7 +118,7 @@ export type GrantedAnswer = GrantedOne | GrantedSet;
 /** `lock-acquire` says: not now, and when to ask again. */
 export interface RefusedForNow {
   acquired: false;
-  /** Somebody holds it; somebody who came earlier has the next turn; somebody's transaction is at it just now. */
+  /** Another acquisition holds it; another caller has the next turn; another transaction is at it just now. */
   reason: "held" | "queued" | "busy";
   /** Which of several refused. */
   database_name: string;
@@ -141,7 +141,7 @@ export interface RefusedForGood {
   server_time: string;
 }
 
-/** `lock-acquire` says no. */
+/** `lock-acquire` refuses. */
 export type RefusedAnswer = RefusedForNow | RefusedForGood;
 
 /** What `lock-acquire` answers. */
@@ -155,7 +155,7 @@ export type RenewAnswer =
   | {
     renewed: true;
     lock: Lock;
-    /** Whether somebody waits. */
+    /** How many wait. */
     queue: Pick<Queue, "length">;
     server_time: string;
   }

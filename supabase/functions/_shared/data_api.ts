@@ -16,7 +16,7 @@ export interface DatabaseCall {
   args: Record<string, unknown>;
   /** Whose call it is. */
   credentials: Credentials;
-  /** Told to the Data API, so that its log can be joined with the function's. */
+  /** Passed to the Data API, so that its log can be joined with the function's. */
   requestId: string;
   /** The caller's trace, where there is one. */
   traceparent: string | undefined;
@@ -24,13 +24,13 @@ export interface DatabaseCall {
   signal: AbortSignal;
 }
 
-/** What the Data API answered, or whoever answered in its place. */
+/** What the Data API answered, or a gateway in its place. */
 export interface DatabaseReply {
   /** HTTP status. */
   status: number;
   /** The body, if it is JSON. */
   body: unknown;
-  /** The clock at the database's side, as the header `Date` tells it. */
+  /** The clock at the database's side, as the header `Date` says. */
   date: string | null;
 }
 
@@ -55,7 +55,7 @@ export function credentialsOf(headers: Headers): Credentials {
  * `fetch`, as all that a client library would add (a session, a key as Bearer token, following redirects) is unwanted.
  *
  * @param call See {@linkcode DatabaseCall}.
- * @returns The answer, whatever it is.
+ * @returns The answer, of any status.
  * @throws {RequestError} DATABASE_UNAVAILABLE where there is none, or not in time.
  */
 export async function callDatabase(call: DatabaseCall): Promise<DatabaseReply> {
@@ -65,7 +65,7 @@ export async function callDatabase(call: DatabaseCall): Promise<DatabaseReply> {
       method: "POST",
       headers: {
         "content-type": "application/json",
-        "content-profile": "public", // whichever schema a project exposes first
+        "content-profile": "public", // also where a project exposes another schema first
         apikey,
         ...(authorization === null ? {} : { authorization }),
         "x-request-id": call.requestId,

@@ -48,7 +48,7 @@ export function errorOfReply({ status, body }: DatabaseReply): RequestError {
       }
   }
   if (status === 401) return new RequestError("NOT_AUTHENTICATED", { cause });
-  // 42501: the role may not. Other codes with this status tell of how the project is set up, and not of the caller.
+  // 42501: the role may not. Other codes with this status are about the project's set-up, not about the caller.
   if (status === 403 && ["42501", ""].includes(code)) {
     return new RequestError("FORBIDDEN", { cause });
   }

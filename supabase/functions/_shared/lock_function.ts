@@ -16,7 +16,7 @@ export interface LockFunction {
   rpc: string;
   /** The field of the answer that says yes or no. */
   outcome: Outcome;
-  /** Rules of the request's fields. Unknown fields have to be refused: `z.strictObject`. */
+  /** Rules of the request's fields. Unknown fields have to be errors: `z.strictObject`. */
   request: z.ZodMiniType<Record<string, unknown>>;
 }
 
@@ -92,9 +92,9 @@ async function respond(
     const known = error instanceof RequestError
       ? error
       : new RequestError("INTERNAL_ERROR", { cause: error });
-    // of a hung up caller nobody gets this answer, and it is no sign of a database in trouble
+    // a caller who hung up gets no answer, and that is no sign of a database in trouble
     draft.outcome = request.signal.aborted ? "CALLER_GONE" : known.code;
-    // what the caller is not told; never a header of the request, where the credentials are
+    // what the caller does not see; never a header of the request, where the credentials are
     draft.cause = known.cause instanceof Error ? known.cause.stack : known.cause;
     return errorResponse(known);
   }

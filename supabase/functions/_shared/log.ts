@@ -17,7 +17,7 @@ export interface LogLine {
   status: number;
   /** From the request to the answer, in milliseconds. */
   ms: number;
-  /** What the caller was not told of an error. */
+  /** What the caller does not see of an error. */
   cause?: unknown;
 }
 

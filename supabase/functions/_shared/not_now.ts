@@ -2,14 +2,14 @@
 interface NotNow {
   /** Codes of PostgreSQL or PostgREST. */
   code?: RegExp;
-  /** HTTP statuses, whatever the code. */
+  /** HTTP statuses, with any code. */
   status?: (status: number) => boolean;
   why: string;
 }
 
 /**
  * Everything that another try of the same request may well get over. What is not here (a missing function, a wrong
- * password, a damaged table) stays as it is until somebody looks, and is INTERNAL_ERROR.
+ * password, a damaged table) stays as it is until an operator looks, and is INTERNAL_ERROR.
  */
 export const NOT_NOW: readonly NotNow[] = [
   { code: /^08/, why: "the connection was lost or could not be made" },
@@ -37,7 +37,7 @@ export const NOT_NOW: readonly NotNow[] = [
     why: "an answer, and not the database's: a page, a redirect",
   },
   { status: (status) => [408, 425, 429].includes(status), why: "too slow, too early, too many" },
-  { status: (status) => [502, 503, 504].includes(status), why: "a gateway that reaches nobody" },
+  { status: (status) => [502, 503, 504].includes(status), why: "a gateway that reaches no server" },
   {
     status: (status) => status >= 520,
     why: "a proxy's own: unreachable (52x), paused (540), timed out (544)",

@@ -15,7 +15,7 @@ const must = (message: string) => ({
   error: ({ input }: { input?: unknown }) => input == null ? MESSAGES.required : message,
 });
 
-/** Any UUID that PostgreSQL takes, of whatever version, in whatever case. */
+/** Any UUID that PostgreSQL takes, of any version, in any case. */
 const uuid = z.guid(must(MESSAGES.uuid));
 
 const flag = z.boolean(must(MESSAGES.flag));
@@ -44,7 +44,7 @@ const lockHolderUserId = z.string(must(MESSAGES.holder)).check(
   z.refine((text) => text.isWellFormed() && !text.includes("\0"), MESSAGES.holderText),
 );
 
-/** A rule about several fields, which is judged whatever else is wrong with them. */
+/** A rule about several fields, which is judged beside the rules of each. */
 const together = (
   path: string,
   error: string,

@@ -25,7 +25,7 @@ export const MAX_BODY_BYTES = 16 * 1024;
  */
 export const DEADLINE_MS = 10_000;
 
-/** How long a caller had better wait who was told `busy` by a function, in milliseconds. */
+/** How long a caller should wait after a function's answer `busy`, in milliseconds. */
 export const BUSY_RETRY_MS = 500;
 
 /** How a lease, or an acquisition that never came to one, ended. */
@@ -37,7 +37,7 @@ export const END_REASONS = [
   "cancelled",
 ] as const;
 
-/** Why `lock-acquire` says no. */
+/** Why `lock-acquire` refuses. */
 export const ACQUIRE_REASONS = ["held", "queued", "busy", "ended"] as const;
 
 /** Why `lock-renew` says no. */

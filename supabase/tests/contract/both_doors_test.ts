@@ -26,7 +26,7 @@ interface Heard {
   rules: BrokenRule[];
 }
 
-/** Only HTTP names the unknown fields, and tells the wrong type of a value by its field: PostgreSQL's JSON reader does not. */
+/** Only HTTP names the unknown fields, and the field of a value of the wrong type: PostgreSQL's JSON reader does not. */
 const UNREADABLE = "unreadable";
 
 async function throughHttp(caller: SupabaseClient, verb: Verb, fields: Fields): Promise<Heard> {
@@ -108,11 +108,11 @@ async function assertFieldAgrees(
   field: string,
   { accepted = [], broken = [], unreadable = [], wider = [] }: {
     accepted?: unknown[];
-    /** Refused by both, in the same words. */
+    /** An error through both, in the same words. */
     broken?: unknown[];
     /** Of a type that PostgreSQL cannot read as its own: it says so without naming the field. */
     unreadable?: unknown[];
-    /** Of another JSON type, which PostgreSQL reads as its own, and HTTP refuses. */
+    /** Of another JSON type, which PostgreSQL reads as its own, and which is an error over HTTP. */
     wider?: unknown[];
   },
 ): Promise<void> {
@@ -307,7 +307,7 @@ Deno.test("both doors: what a release has to name", async () => {
   await using tenant = await newTenant();
   const lock_id = crypto.randomUUID();
   const lock_holder_user_id = "worker-1";
-  const cases: [target: Fields, refused: boolean][] = [
+  const cases: [target: Fields, isError: boolean][] = [
     [{}, true],
     [{ force: false }, true],
     [{ lock_id: null, lock_holder_user_id: null, force: null }, true],
@@ -321,9 +321,9 @@ Deno.test("both doors: what a release has to name", async () => {
     [{ lock_holder_user_id, force: true }, true],
     [{ lock_id, lock_holder_user_id, force: true }, true],
   ];
-  for (const [target, refused] of cases) {
+  for (const [target, isError] of cases) {
     const heard = await assertBothSay(tenant, "release", { database_name: "layout", ...target });
-    assertEquals(heard.code === "INVALID_REQUEST", refused, JSON.stringify(target));
+    assertEquals(heard.code === "INVALID_REQUEST", isError, JSON.stringify(target));
   }
 });
 

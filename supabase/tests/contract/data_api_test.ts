@@ -1,4 +1,4 @@
-// What the other tests rely on: the Data API of the stack under test refuses and answers as Supabase's does. The
+// What the other tests rely on: the Data API of the stack under test answers as Supabase's does, errors included. The
 // embedded stack is held to it by the same words as the real one.
 import { assert, assertEquals, assertMatch } from "@std/assert";
 import { setTimeout as delay } from "node:timers/promises";
@@ -60,14 +60,14 @@ async function ask(
   }
 }
 
-Deno.test("a table whose grant is missing is refused to every role, and open to it with the grant", async () => {
+Deno.test("a table whose grant is missing is closed to every role, and open to it with the grant", async () => {
   await using table = await make("table", "", "(id int)");
   await revokeAll("table", table.name);
   for (const [role, headers] of Object.entries(await callers())) {
-    const refused = role === "anon" ? 401 : 403;
+    const status = role === "anon" ? 401 : 403;
     for (const body of [undefined, { id: 1 }]) {
       const answer = await ask(headers, table.name, body);
-      assertEquals([role, answer.status, answer.body.code], [role, refused, "42501"]);
+      assertEquals([role, answer.status, answer.body.code], [role, status, "42501"]);
     }
     await sql.unsafe(`grant select, insert on public.${table.name} to ${role}`);
     assertEquals((await ask(headers, table.name, { id: 1 })).status, 201);
@@ -75,7 +75,7 @@ Deno.test("a table whose grant is missing is refused to every role, and open to 
   }
 });
 
-Deno.test("a function whose grant is missing is refused to every role, and open to it with the grant", async () => {
+Deno.test("a function whose grant is missing is closed to every role, and open to it with the grant", async () => {
   await using fn = await make(
     "function",
     "()",
@@ -95,7 +95,7 @@ Deno.test("a function whose grant is missing is refused to every role, and open 
 });
 
 // An unsigned token ("alg": "none") is in local/tests/verify_token_test.ts and, for what it could reach, authority_test.ts.
-Deno.test("a token that is junk or forged is refused, and never taken for the anonymous caller", async () => {
+Deno.test("a token that is junk or forged is an error, and never taken for the anonymous caller", async () => {
   await using fn = await make(
     "function",
     "()",

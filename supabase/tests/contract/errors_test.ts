@@ -38,7 +38,7 @@ const valid = (tenant: Tenant) => ({
   lock_id: crypto.randomUUID(),
 });
 
-/** Posts whatever it is given, as no well-made client would. */
+/** Posts anything, as no well-made client would. */
 async function post(name: string, init: RequestInit & { base?: string }) {
   const response = await fetch(`${init.base ?? `${url}/functions/v1/${name}`}`, {
     method: "POST",
@@ -166,7 +166,7 @@ Deno.test("INVALID_REQUEST: each rule of each field", async () => {
   assertEquals(await tenant.state(), undefined, "nothing was locked by any of them");
 });
 
-Deno.test("INVALID_REQUEST: rules about several fields are told beside those about each", async () => {
+Deno.test("INVALID_REQUEST: rules about several fields are reported beside those about each", async () => {
   await using tenant = await newTenant();
   const { video_id, database_name, lock_id } = valid(tenant);
   const both = { database_name, database_names: ["captions"] };
@@ -241,7 +241,7 @@ Deno.test("an optional field that is null counts as left out", async () => {
   assertEquals([released.status, released.body.released], [200, true]);
 });
 
-Deno.test("a UUID is the same in whatever case it comes", async () => {
+Deno.test("a UUID is the same in upper and lower case", async () => {
   await using tenant = await newTenant();
   const request = { ...valid(tenant), lock_holder_user_id: "worker-1" };
   const capitals = {
@@ -268,7 +268,7 @@ Deno.test("a UUID is the same in whatever case it comes", async () => {
   }
 });
 
-Deno.test("INVALID_REQUEST: what only the database can tell is reported in the same form", async () => {
+Deno.test("INVALID_REQUEST: what only the database can judge is reported in the same form", async () => {
   await using tenant = await newTenant();
   const { video_id, database_name } = valid(tenant);
   const paths = async (name: string, body: unknown) => {
@@ -416,7 +416,7 @@ Deno.test("UNSUPPORTED_MEDIA_TYPE: a body that is not declared as plain JSON", a
   assertError(await post("lock-renew", { body: "{}", headers: charset }), "INVALID_REQUEST");
 });
 
-Deno.test("DATABASE_UNAVAILABLE: whatever says not now, with Retry-After", async () => {
+Deno.test("DATABASE_UNAVAILABLE: every way to say not now, with Retry-After", async () => {
   await using tenant = await newTenant();
   const listener = Deno.listen({ port: 0, hostname: "127.0.0.1" });
   const nobody = `http://127.0.0.1:${listener.addr.port}`;
@@ -435,8 +435,10 @@ Deno.test("DATABASE_UNAVAILABLE: whatever says not now, with Retry-After", async
         [`JSON with ${status}`, () => Response.json({ message: "not now" }, { status })],
       ]),
     ),
-    "a gateway with a code of its own": () =>
-      Response.json({ code: "UPSTREAM_DOWN", message: "" }, { status: 503 }),
+    ...Object.fromEntries([502, 503, 504].map((status) => [
+      `a gateway with ${status} and a code of its own`,
+      () => Response.json({ code: "UPSTREAM_DOWN", message: "" }, { status }),
+    ])),
     "a proxy with a code of its own": () =>
       Response.json({ code: "PROJECT_PAUSED", message: "" }, { status: 540 }),
     ...Object.fromEntries(
@@ -454,7 +456,7 @@ Deno.test("DATABASE_UNAVAILABLE: whatever says not now, with Retry-After", async
       assertEquals(answer.headers.get("retry-after"), "1");
       assertFalse(JSON.stringify(answer.body).includes("house"));
     };
-    await check(nobody, "nobody listens");
+    await check(nobody, "no server listens");
     for (const [note, answer] of Object.entries(answers)) {
       await using api = serveDataApi(answer);
       await check(api.url, note);
@@ -518,7 +520,7 @@ Deno.test("a redirect by the Data API is not followed, so that no credential tra
   assertEquals(elsewhere.calls, []);
 });
 
-/** Sets the functions' own time: so many milliseconds instead of what they ask for, which is told. */
+/** Sets the functions' own time: so many milliseconds instead of what they ask for, which is recorded. */
 function shortDeadline(ms: number): Disposable & { asked: number[] } {
   const { timeout } = AbortSignal;
   const asked: number[] = [];

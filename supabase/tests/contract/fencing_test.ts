@@ -114,7 +114,7 @@ Deno.test("a removed member's guarded write is PT412, as every write without the
   assertMatch(error.detail, /names no lock of a video that the caller may see/);
 });
 
-Deno.test("P4 a write with an older token, or after the lease ended in any way, is refused", async (t) => {
+Deno.test("P4 a write with an older token, or after the lease ended in any way, is an error", async (t) => {
   const ways: Record<string, (tenant: Tenant) => Promise<unknown>> = {
     released: (tenant) => release(tenant.server, { ...captions(tenant), ...W1 }),
     forced: (tenant) => release(tenant.server, { ...captions(tenant), force: true }),
@@ -199,7 +199,7 @@ Deno.test("advance_server_version counts under the lock, and acquire shows where
   );
 });
 
-Deno.test("assert_lock_held says with detail and hint which lock it is, and why it refuses", async () => {
+Deno.test("assert_lock_held says with detail and hint which lock it is, and why the token is not good", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...captions(tenant), ...W1 });
   const check = (fencing_token: number) =>
@@ -483,7 +483,7 @@ Deno.test("every kind of write is guarded: insert, update, delete, upsert, merge
     assertEquals(await code(moved), "PT412");
     await session.run`rollback`;
   });
-  await t.step("truncate, with whatever token", async () => {
+  await t.step("truncate, with any token", async () => {
     await withToken(session, lock);
     assertEquals(await code(session.run.unsafe(`truncate ${table.name}`)), "0A000");
   });
@@ -604,9 +604,9 @@ Deno.test("partitions are guarded, directly and through their table; one attache
   }
 });
 
-Deno.test("guard refuses what cannot be guarded, with a hint, and unguard leaves nothing behind", async () => {
+Deno.test("what cannot be guarded is an error with a hint, and unguard leaves nothing behind", async () => {
   await sql.unsafe("create table public.guard_me (video uuid, video_text text, db text)");
-  const refusals: [args: string, code: string, message: RegExp][] = [
+  const errors: [args: string, code: string, message: RegExp][] = [
     ["'public.guard_me', database => 'captions'", "42703", /no column video_id of type uuid/],
     ["'public.guard_me', database => 'captions', video_column => 'video_text'", "42703", /uuid/],
     ["'public.guard_me', video_column => 'video'", "22023", /either database or database_column/],
@@ -627,7 +627,7 @@ Deno.test("guard refuses what cannot be guarded, with a hint, and unguard leaves
   const left = async () =>
     (await sql`select proname from pg_proc where proname like 'guard public.guard_me%'`).length;
   try {
-    for (const [args, expected, message] of refusals) {
+    for (const [args, expected, message] of errors) {
       const error = await sql.unsafe(`select holdfast.guard(${args})`).catch((error) => error);
       assertEquals(error.code, expected, args);
       assertMatch(error.message, message);

@@ -109,7 +109,7 @@ Deno.test("prune_lock_history deletes what ended long enough ago, in batches, an
   await other.run`
     select from public.video_database_lock_history
     where video_id = ${tenant.video} and fencing_token > 4000 for update`;
-  assertEquals(await prune({ older_than: "4000 days" }), 0, "somebody is at it");
+  assertEquals(await prune({ older_than: "4000 days" }), 0, "another transaction is at it");
   await other.run`rollback`;
   assertEquals(await prune({ older_than: "4000 days" }), 1);
   assertEquals(await left(), [1, 89, 91]);
@@ -121,7 +121,7 @@ Deno.test("prune_lock_history deletes what ended long enough ago, in batches, an
   assertEquals(await left(), [1, 89]);
 });
 
-Deno.test("lock_counts tells what is held, lapsed, waited for, and how leases ended in the last hour", async () => {
+Deno.test("lock_counts shows what is held, lapsed, waited for, and how leases ended in the last hour", async () => {
   await using tenant = await newTenant();
   const counts = async () =>
     Object.fromEntries(

@@ -31,7 +31,7 @@ function waiter(tenant: Tenant, who: string | User, queue_seconds = 60): Waiter 
   };
 }
 
-/** Somebody has the lock. Ends with what is returned. */
+/** Another holder has the lock. Ends with what is returned. */
 async function hold(tenant: Tenant, ttl_seconds = 3600): Promise<() => Promise<Answer>> {
   const { lock } = await acquire(tenant.server, {
     ...layout(tenant),
@@ -75,7 +75,7 @@ Deno.test("P12 a refusal with queue_seconds gives a place, until that long from 
     const { left } = (await place(one))!;
     assert(left > seconds - 5 && left <= seconds, `${left} of ${seconds}`);
   }
-  // who has no place is told of the line, and gets none
+  // a caller without a place sees the line, and gets no place
   const passing = await acquire(tenant.server, {
     ...layout(tenant),
     lock_holder_user_id: "worker-3",
@@ -319,7 +319,7 @@ Deno.test("P12 a take-over by the same holder does not stand in the line, and le
   const taken = await acquire(anna.client, { ...layout(tenant), take_over: true });
   assertEquals(taken.acquired, true);
   assertEquals((await first.ask()).queue, { position: 1, length: 1 });
-  // a lock that is free is not taken over from anybody: there the line goes first
+  // a free lock is not taken over: there the line goes first
   await release(anna.client, { ...layout(tenant), lock_id: taken.lock!.lock_id });
   assertEquals(
     (await acquire(anna.client, { ...layout(tenant), take_over: true })).reason,
@@ -586,7 +586,7 @@ Deno.test("P12 a set waits in the line of each of its locks, and keeps its free 
   assertEquals(left?.n, 0, "the grant ends all places of the set");
 });
 
-Deno.test("P12 two sets that overlap never wait for each other, in whatever order they name their locks", async () => {
+Deno.test("P12 two sets that overlap never wait for each other, in any order of their names", async () => {
   await using tenant = await newTenant();
   for (const name of ["a", "b"]) {
     await acquire(tenant.server, {
@@ -623,7 +623,7 @@ Deno.test("P12 two sets that overlap never wait for each other, in whatever orde
   }
 });
 
-Deno.test("P12 of many who wait and poll as they are told, nobody is overtaken", async () => {
+Deno.test("P12 of many who wait and keep to retry_after_ms, nobody is overtaken", async () => {
   await using tenant = await newTenant();
   const end = await hold(tenant);
   const line = Array.from({ length: 6 }, (_, i) => waiter(tenant, `w${i}`));

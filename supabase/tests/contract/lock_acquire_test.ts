@@ -48,12 +48,12 @@ Deno.test("lock-acquire by a user needs no holder, and is of type client", async
   await release(anna.client, { ...layout(tenant), lock_id: lock!.lock_id });
   for (const lock_holder_user_id of [anna.id, anna.id.toUpperCase()]) {
     const named = await acquire(anna.client, { ...layout(tenant), lock_holder_user_id });
-    assertEquals(named.lock?.lock_holder_user_id, anna.id, "a UUID, in whatever case it comes");
+    assertEquals(named.lock?.lock_holder_user_id, anna.id, "a UUID, in upper or lower case");
     await release(anna.client, { ...layout(tenant), lock_id: named.lock!.lock_id });
   }
 });
 
-Deno.test("P7 a refusal tells who holds it, since when, until when, and how long to wait", async () => {
+Deno.test("P7 a refusal says who holds it, since when, until when, and how long to wait", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const { lock } = await acquire(anna.client, { ...layout(tenant), ttl_seconds: 60 });
@@ -211,7 +211,7 @@ Deno.test("a field that may be left out may be null as well, for each function's
   assertEquals(released.released, true);
 });
 
-Deno.test("P5 a lock_id whose acquisition has ended is refused, in whichever way it ended", async (t) => {
+Deno.test("P5 a lock_id whose acquisition has ended is refused, in every way to end", async (t) => {
   for (const [way, end] of Object.entries(WAYS_TO_END)) {
     await t.step(way, async () => {
       await using tenant = await newTenant();
@@ -257,7 +257,7 @@ Deno.test("P5 one lock_id may name acquisitions of different locks, and they do 
   }
 });
 
-Deno.test("P8 somebody else's live lock_id opens nothing", async () => {
+Deno.test("P8 another caller's live lock_id opens nothing", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const ben = await tenant.join("ben");
@@ -270,7 +270,7 @@ Deno.test("P8 somebody else's live lock_id opens nothing", async () => {
   assertEquals(await tenant.state(), before);
 });
 
-Deno.test("P4 tokens grow across release, expiry, force, and whatever becomes of the state row or the video", async () => {
+Deno.test("P4 tokens grow across release, expiry, force, and every fate of the state row or the video", async () => {
   await using tenant = await newTenant();
   const tokens: number[] = [];
   const grant = async () => {
@@ -346,7 +346,7 @@ Deno.test("P4 at the end of bigint, where no clock comes, nothing wraps: acquire
   assertEquals(await tenant.state(), before);
 });
 
-Deno.test("P9 the database itself refuses half a lock", async () => {
+Deno.test("P9 half a lock is an error of the database itself", async () => {
   await using tenant = await newTenant();
   await acquire(tenant.server, { ...layout(tenant), ...W1 });
   for (const column of LOCK_COLUMNS) {
@@ -389,14 +389,14 @@ Deno.test("P10 a refusal takes no row lock and writes no WAL", async () => {
     );
     return row?.["QUERY PLAN"][0].Plan["WAL Bytes"];
   };
-  // the first read of a page may tidy it up, after whatever was there before
+  // the first read of a page may tidy it up, after what was there before
   await explain("worker-2");
   assertEquals(await explain("worker-2"), 0);
   await release(tenant.server, { ...layout(tenant), ...W1 });
   assertGreater(await explain("worker-2"), 0, "a grant does write: the measure works");
 });
 
-Deno.test("P3 times are UTC whatever the session's time zone", async () => {
+Deno.test("P3 times are UTC in every session's time zone", async () => {
   await using tenant = await newTenant();
   await using session = openSession({ role: "service_role" });
   await session.run`set timezone = 'Asia/Kathmandu'`;

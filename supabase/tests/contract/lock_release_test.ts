@@ -54,7 +54,7 @@ Deno.test("P6 a release that names nothing is an error, of a user too, and ends 
   assertEquals(await tenant.state(), before);
 });
 
-Deno.test("lock-release by a user's own id ends whatever lease of theirs it is, and only theirs", async () => {
+Deno.test("lock-release by a user's own id ends any lease of theirs, and only theirs", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const ben = await tenant.join("ben");
@@ -104,7 +104,7 @@ Deno.test("lock_holder_user_id is beside neither lock_id nor force", async () =>
   assertEquals((await tenant.state())?.lock_id, lock!.lock_id);
 });
 
-Deno.test("P6 somebody else's lock_id, known exactly, releases nothing", async () => {
+Deno.test("P6 another caller's lock_id, known exactly, releases nothing", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const ben = await tenant.join("ben", "admin");
@@ -225,7 +225,7 @@ Deno.test("P5 an acquire and its release that are both in flight: either order i
   );
 });
 
-Deno.test("P6 a cancellation counts for whoever made it: another's acquire with that lock_id is granted", async () => {
+Deno.test("P6 a cancellation counts for its caller alone: another's acquire with that lock_id is granted", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const ben = await tenant.join("ben");
@@ -279,15 +279,15 @@ Deno.test("P7 releasing a lease that ran out says expired, clears the row, and k
   }
 });
 
-Deno.test("force ends whatever lease there is: for the secret key and an admin, for nobody else", async () => {
+Deno.test("force ends any lease: for the secret key and an admin, for nobody else", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const chief = await tenant.join("chief", "admin");
   const force = { ...layout(tenant), force: true };
 
   await acquire(anna.client, layout(tenant));
-  const refused = await invoke(anna.client, "lock-release", force);
-  assertEquals([refused.status, refused.body.code], [403, "FORBIDDEN"]);
+  const forbidden = await invoke(anna.client, "lock-release", force);
+  assertEquals([forbidden.status, forbidden.body.code], [403, "FORBIDDEN"]);
   const outsider = await invoke((await user("mallory")).client, "lock-release", force);
   assertEquals([outsider.status, outsider.body.code], [404, "VIDEO_NOT_FOUND"]);
   assertEquals((await tenant.state())?.lock_holder_user_id, anna.id);

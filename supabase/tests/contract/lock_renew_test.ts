@@ -81,7 +81,7 @@ Deno.test("lock-renew never inserts or takes: an unknown lock_id is not_held", a
   assertEquals(answer.holder?.lock_holder_user_id, "worker-1");
 });
 
-Deno.test("P6 somebody else's lock_id, known exactly, renews nothing", async () => {
+Deno.test("P6 another caller's lock_id, known exactly, renews nothing", async () => {
   await using tenant = await newTenant();
   await using elsewhere = await newTenant();
   const anna = await tenant.join("anna");

@@ -83,7 +83,7 @@ Deno.test("after the clean-up everything is answered as before it", async () => 
   assertEquals((await release(tenant.server, request)).reason, "expired");
 });
 
-Deno.test("release_expired_locks is for servers only, and refuses a senseless batch", async () => {
+Deno.test("release_expired_locks is for servers only, and a senseless batch is an error", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   assertEquals((await anna.client.rpc("release_expired_locks")).error?.code, "42501");

@@ -188,7 +188,7 @@ Deno.test("seed core case 2, a stale lease is taken over by the next caller", as
   assertEquals(
     ended?.ended_at.getTime(),
     Date.parse(stale.expires_at) - 61_000,
-    "it ended when it ran out, not when somebody came",
+    "it ended when it ran out, not when the next caller came",
   );
 });
 

@@ -107,7 +107,7 @@ Deno.test("P2 a set that cannot be had whole is refused whole, and the refusal n
   }
 });
 
-Deno.test("P1 a lock of a set is held like any other: whoever asks for it alone is refused", async () => {
+Deno.test("P1 a lock of a set is held like any other: a caller who asks for it alone is refused", async () => {
   await using tenant = await newTenant();
   await rpc(tenant.server, "acquire_lock", { ...set(tenant), ...W1 });
   for (const name of NAMES) {
@@ -118,7 +118,7 @@ Deno.test("P1 a lock of a set is held like any other: whoever asks for it alone 
   assertEquals(extra.acquired, true);
 });
 
-Deno.test("P5 the same set again is the same grant, in whatever order its names come", async () => {
+Deno.test("P5 the same set again is the same grant, in any order of its names", async () => {
   await using tenant = await newTenant();
   const request = { ...W1, lock_id: crypto.randomUUID(), ttl_seconds: 50 };
   const first = await rpc(tenant.server, "acquire_lock", { ...set(tenant), ...request });
@@ -301,7 +301,7 @@ Deno.test("P5 a release of a set that overtakes its acquire cancels it", async (
   assertEquals((await rows(tenant)).filter((row) => row.lock_id), []);
 });
 
-Deno.test("a name releases whatever it holds of a set, and force whatever there is", async () => {
+Deno.test("a name releases what it holds of a set, and force all of it", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const chief = await tenant.join("chief", "admin");
@@ -437,7 +437,7 @@ Deno.test("P2 of callers with sets that overlap, those win that meet nobody, who
   }
 });
 
-Deno.test("P2 no part of a set is ever seen: whoever looks sees all of it or none", async () => {
+Deno.test("P2 no part of a set is ever seen: a reader sees all of it or none", async () => {
   await using tenant = await newTenant();
   let over = false;
   const seen = new Set<number>();

@@ -48,7 +48,7 @@ Deno.test("take_over repeated with the same lock_id is the same grant, not anoth
   assertEquals((await acquire(anna.client, request)).end_reason, "released");
 });
 
-Deno.test("take_over takes nothing from anybody else, and a free lock it just acquires", async () => {
+Deno.test("take_over takes nothing from another holder, and acquires a free lock", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const ben = await tenant.join("ben", "admin");

@@ -3,6 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { check, CHECKS } from "./checks.ts";
 import type { Answer, Call, History } from "./history.ts";
 import { checkLinearizable } from "./linearizable.ts";
+import { shrink } from "./shrink.ts";
 import { timeline } from "./timeline.ts";
 
 const VIDEO = "v";
@@ -10,7 +11,7 @@ const KEY = "v layout";
 const S = 1e6;
 
 /** Two leases of one lock, one after the other, a guarded write under the first, and a place in line for the second. */
-// deno-lint-ignore holdfast/short-functions -- one history, told from its begin to its end
+// deno-lint-ignore holdfast/short-functions -- one history, from its begin to its end
 function right(): History {
   const call = (
     n: number,
@@ -161,8 +162,20 @@ for (const [property, breakIt] of Object.entries(WRONG)) {
     const found = CHECKS[property]!(history);
     assert(found.length > 0, "nothing was found");
     assert(timeline(history, found[0]!).startsWith("<svg"));
+    const smaller = shrink(history, found[0]!);
+    assert(CHECKS[property]!(smaller).length > 0, "what is left shows it, too");
   });
 }
+
+Deno.test("of a history that does not hold, what has nothing to do with it is left out", () => {
+  const history = right();
+  const other = { ...structuredClone(history.calls.at(-1)!), ask: {}, answer: null };
+  history.calls.push({ ...other, n: 5, called: 70 * S, returned: 71 * S });
+  history.calls.push({ ...other, n: 6, names: ["audio"], called: 0, returned: S });
+  history.calls[1]!.answer!.committing = 6 * S;
+  const [found] = CHECKS["no guarded write without its grant (P4)"]!(history);
+  assertEquals(shrink(history, found!).calls.map(({ n }) => n), [0, 1, 2, 3, 4]);
+});
 
 Deno.test("every check is tried on a history that is wrong", () => {
   assertEquals(Object.keys(WRONG).sort(), Object.keys(CHECKS).sort());

@@ -49,6 +49,7 @@ export interface World {
  * @param options For how long, who, and with which functions.
  * @returns The history.
  */
+// deno-lint-ignore holdfast/short-functions -- one run, from its set-up to what was recorded
 export async function record(options: RecordOptions): Promise<History> {
   const { seconds, seed, sqlClients = 7, httpClients = 2, schema = "holdfast", world } = options;
   await using tenant = await newTenant();

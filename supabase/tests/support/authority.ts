@@ -127,7 +127,7 @@ function claims(token: string, changed: Record<string, unknown>): Record<string,
   return { ...JSON.parse(new TextDecoder().decode(payload)), ...changed };
 }
 
-/** A user's token, with what it says or how it is signed changed by somebody who has no key. */
+/** A user's token, with what it says or how it is signed changed by a caller who has no key. */
 function forged({ token }: User): string[] {
   const [header, payload, signature = ""] = token.split(".");
   const saying = (changed: Record<string, unknown>) =>
@@ -148,7 +148,7 @@ async function signedByOthers({ token }: User): Promise<string[]> {
   return [
     `${none}.${token.split(".")[1]}.`,
     `${none}.${base64url(JSON.stringify(claims(token, { role: "service_role" })))}.`,
-    await sign("a key of somebody else", {}),
+    await sign("a key of another project", {}),
     // what is public could be taken for the shared secret
     await sign(publishableKey, { role: "service_role" }),
   ];

@@ -11,7 +11,7 @@ export interface Visitor {
   user?: { id: string; token: string };
 }
 
-/** Makes a call. Whatever comes of it is an answer: `{ code }` with a code of the error table, too. */
+/** Makes a call. All that comes of it is an answer: `{ code }` with a code of the error table, too. */
 export type Door = (
   visitor: Visitor,
   name: LockFunction | "advance_server_version",
@@ -119,7 +119,7 @@ export function httpDoor(way: "functions" | "rpc"): Door {
 
 /**
  * The door over HTTP that knows every field of the contract: the edge functions, or, where those do not know the line yet
- * and refuse its field by name, the Data API's RPCs.
+ * and answer with an error that names its field, the Data API's RPCs.
  *
  * @returns The door.
  */

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { Buffer } from "node:buffer";
 import { brotliCompressSync, deflateSync, gzipSync } from "node:zlib";
 
-/** A request that somebody who means harm, or a broken client, might send. */
+/** A request that an attacker, or a broken client, might send. */
 export interface HostileRequest {
   /** Which function, and what comes after its name in the URL. */
   path: string;

@@ -45,7 +45,7 @@ const call = (times: number) => ({
   id: fc.integer({ min: 0, max: IDS.length - 1 }),
   /** Instead of that, the one that holds this lock or held it last, if any did. */
   newest: fc.constantFrom(...NEWEST),
-  /** Somebody else than its usual holder, one time in so many. */
+  /** Another caller than its usual holder, one time in so many. */
   by: other(fc.constantFrom(...CALLERS), times),
   /** Other names than its usual ones. */
   of: other(fc.constantFrom(...NAMES), times),

@@ -1,4 +1,4 @@
-// What locks should do, in plain words, without any of what makes that hard: one caller at a time, and time that is told.
+// What locks should do, in plain words, without any of what makes that hard: one caller at a time, and time that is given.
 // Times are microseconds. Expected answers have the fields of the real ones.
 
 /** Who calls. */

@@ -207,7 +207,7 @@ export class LockWorld implements AsyncDisposable {
     const answer = this.inNumbers(await answering) as Expected;
     const [lock] = (answer.locks ?? [answer.lock]) as (Record<string, number> | undefined)[];
     const now = (answer.server_time ?? lock?.released_at) as number | undefined;
-    // a release that is repeated tells of a moment long ago
+    // a release that is repeated is of a moment long ago
     if (now !== undefined && now > this.model.now) this.model.now = now;
     const expected = expect(answer);
     const kind = this.isTakeOver() ? "granted take-over" : kindOf(answer, expected);

@@ -82,10 +82,10 @@ export interface Answer {
 /**
  * Calls a function as an application does, with `supabase.functions.invoke`.
  *
- * @param caller Client of whoever calls.
+ * @param caller The caller's client.
  * @param name Name of the function.
  * @param body The request.
- * @returns Status and body of the answer, whatever the status.
+ * @returns Status and body of the answer, of any status.
  */
 export async function invoke(
   caller: SupabaseClient,
@@ -124,7 +124,7 @@ export const release: Call = answered("lock-release");
 /**
  * Calls one of the RPCs, as an application may do instead of calling the function.
  *
- * @param caller Client of whoever calls.
+ * @param caller The caller's client.
  * @param name Name of the RPC.
  * @param body Its arguments, named as the function's fields.
  * @returns The answer.

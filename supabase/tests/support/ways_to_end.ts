@@ -3,7 +3,7 @@ import { layout, type Tenant } from "./tenant.ts";
 
 /**
  * The ways in which a server's lease on the tenant's `layout` can end without its holder's further doing, by name. The
- * first word is the reason that the holder has to be told; where the name has "another", worker-2 holds the lock then.
+ * first word is the reason that the holder has to see; where the name has "another", worker-2 holds the lock then.
  */
 export const WAYS_TO_END: Record<string, (tenant: Tenant, lock_id: string) => Promise<unknown>> = {
   released: (tenant, lock_id) => release(tenant.server, { ...layout(tenant), lock_id }),

@@ -515,7 +515,7 @@ async function send({ path, method = "POST", body }: Try, headers: Record<string
   return { status: response.status, headers: response.headers, body: text ? JSON.parse(text) : {} };
 }
 
-/** The codes of a refusal, as a function and as the Data API says it. */
+/** The codes of an error, as a function and as the Data API says it. */
 const CODES: Record<string, [name: keyof typeof ERRORS | null, ...sqlstates: string[]]> = {
   "403": ["FORBIDDEN", "42501", "PT403"],
   "404": ["VIDEO_NOT_FOUND", "PT404"],
@@ -682,7 +682,7 @@ Deno.test("P8 the token counts, not the key beside it: a user's token with the s
   ]);
 });
 
-Deno.test("P8 the schema holdfast is not to be reached through the Data API, whoever asks", async () => {
+Deno.test("P8 the schema holdfast is out of every caller's reach through the Data API", async () => {
   const anna = await user("anna");
   for (const caller of ["publishable key", "member", "secret key"] as const) {
     const [headers] = await credentials(caller, anna);

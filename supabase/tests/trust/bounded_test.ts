@@ -1,4 +1,4 @@
-// P11: no call waits for somebody else's transaction for longer than half a second; and what was read before a wait is not
+// P11: no call waits for another transaction for longer than half a second; and what was read before a wait is not
 // believed after it (P3).
 import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
 import { changedFunctions } from "../support/changed_functions.ts";
@@ -248,7 +248,7 @@ Deno.test("P8 the video moves to another tenant while a member of the old one wa
   }
 });
 
-Deno.test("P8 a member who is removed while they wait for a row is refused", async () => {
+Deno.test("P8 a member who is removed while they wait for a row finds no video", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   for (const hold of ["lock table public.video_database_state in share mode", ""]) {

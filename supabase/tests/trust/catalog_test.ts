@@ -348,7 +348,7 @@ const RULES: Record<string, Rule> = {
         and a.attstattarget is distinct from 0`,
       broken: ["alter table public.video_database_state alter column tenant_id set statistics 100"],
     },
-  "P11 whatever may wait for another's transaction waits less than half a second": {
+  "P11 every function that may wait for another transaction waits less than half a second": {
     find: `select p.oid::regprocedure as offender from ${FUNCTIONS} p
       where prosecdef and proname in ('acquire_lock', 'renew_lock', 'release_lock', 'advance_server_version')
         and not exists (
@@ -451,7 +451,7 @@ const PRIVILEGES = `
   where object !~ '^(videos|tenant_members)'
   order by 1, 2, 3`;
 
-/** Makes changes in a transaction, repairs, and tells what the repair said and left; all is undone. */
+/** Makes changes in a transaction, repairs, and gives what the repair said and left; all is undone. */
 async function spoilAndRepair(statements: string) {
   const undo = new Error("undo");
   const seen: { lines: string[]; again: string[]; spoiled: unknown[]; after: unknown[] } = {

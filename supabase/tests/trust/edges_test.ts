@@ -1,4 +1,4 @@
-// Where a lease is most easily wrong: while somebody waits, when an answer is lost, when two come at once.
+// Where a lease is most easily wrong: while a caller waits, when an answer is lost, when two come at once.
 import { assertEquals, assertGreater, assertGreaterOrEqual } from "@std/assert";
 import { assertOneWins, atOneBarrier, openSession, type Session } from "../support/race.ts";
 import { acquire, type Answer, release, renew } from "../support/stack.ts";
@@ -22,7 +22,7 @@ async function within(
   return row!.answer;
 }
 
-/** A session that stands on the lock's row, so that whoever wants to change it has to wait. */
+/** A session that stands on the lock's row, so that a writer has to wait. */
 async function standingOn(tenant: Tenant): Promise<Session> {
   const session = openSession();
   await session.run`begin`;
@@ -31,7 +31,7 @@ async function standingOn(tenant: Tenant): Promise<Session> {
   return session;
 }
 
-/** A session that holds the table, so that whoever has read a row waits with the write. */
+/** A session that holds the table, so that a caller who has read a row waits with the write. */
 async function holdingTheTable(): Promise<Session> {
   const session = openSession();
   await session.run`begin`;
@@ -289,7 +289,7 @@ Deno.test("P3 a release that waited past the expiry did not release: the lease h
   }
 });
 
-Deno.test("a renewal races a release: whichever is first, the answers are true", async () => {
+Deno.test("a renewal races a release: with either of them first, the answers are true", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
   const own = { ...layout(tenant), lock_id: lock!.lock_id };
@@ -347,7 +347,7 @@ Deno.test("a renewal races a take-over and the taking of an expired lease: the o
   assertEquals(
     (await within(renewing, "renew", expired)).reason,
     "expired",
-    "an expired lease is lost, whether or not somebody else is about to take it",
+    "an expired lease is lost, whether or not another caller is about to take it",
   );
   await taking.run`commit`;
   assertEquals((await within(renewing, "renew", expired)).reason, "expired");

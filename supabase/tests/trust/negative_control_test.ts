@@ -1,11 +1,11 @@
-// The tests of mutual exclusion are worth what they refuse. Here they meet a lock that is wrong in the way that the
+// The tests of mutual exclusion are worth what they notice. Here they meet a lock that is wrong in the way that the
 // seed's system was: it reads the row, and then updates it.
 import { assertRejects } from "@std/assert";
 import { assertOneWins } from "../support/race.ts";
 import { acquire, client, secretKey, sql } from "../support/stack.ts";
 import { newTenant } from "../support/tenant.ts";
 
-Deno.test("the barrier test accepts acquire_lock and refuses a lock that reads, then updates", async () => {
+Deno.test("the barrier test passes acquire_lock and fails a lock that reads, then updates", async () => {
   await using tenant = await newTenant();
   const video_id = tenant.video;
   await acquire(tenant.server, {

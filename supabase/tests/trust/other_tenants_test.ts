@@ -1,5 +1,5 @@
 // Another tenant's video has to look exactly like one that does not exist: the same answer, and no work that would
-// tell what is there. Work is counted in pages that the database touches, as time depends on the machine.
+// show what is there. Work is counted in pages that the database touches, as time depends on the machine.
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { plantLease } from "../support/plant_lease.ts";
 import { openSession, type Session } from "../support/race.ts";
@@ -241,7 +241,7 @@ const RPCS: Record<string, (video: string) => string> = {
   "advance": (v) => `select public.advance_server_version('${v}', 'layout', 7)`,
 };
 
-Deno.test("P8 an RPC on another tenant's video costs at most 12 pages more, whatever is locked there, and writes nothing", async () => {
+Deno.test("P8 an RPC on another tenant's video costs at most 12 pages more, with any lock there, and writes nothing", async () => {
   await using tenant = await newTenant();
   await using own = await newTenant();
   await makeBusy(tenant, 5000);
@@ -374,7 +374,7 @@ Deno.test("P8 what the planner expects of another tenant's rows is what it expec
         if (theirs !== none) differing.push(`${who}: ${table}.${name}: ${theirs}, not ${none}`);
       }
     }
-    // and as the Data API tells it
+    // and as the Data API says it
     const count = async (path: string, id: string) => {
       const response = await fetch(`${url}/rest/v1/${path}=eq.${id}`, {
         headers: {

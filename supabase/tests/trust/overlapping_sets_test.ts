@@ -37,7 +37,7 @@ async function work(
     const gone = Math.random() < 0.1;
     let came: number | undefined;
     for (;;) {
-      // somebody who dies in the line holds it up no longer than a place lasts
+      // a caller who dies in the line holds it up no longer than a place lasts
       const answer = await door(
         {},
         "acquire_lock",
@@ -73,7 +73,7 @@ async function work(
   return grants;
 }
 
-/** Watches the rows until told to stop: a set is seen whole or not at all. */
+/** Watches the rows until it is stopped: a set is seen whole or not at all. */
 async function watch(video: string, stop: AbortSignal): Promise<number> {
   let seen = 0;
   while (!stop.aborted) {
@@ -130,7 +130,7 @@ Deno.test("overlapping sets of many callers never deadlock, never half-win, over
 
 /** How many there were in this database, ever. */
 async function deadlocks(): Promise<string> {
-  // a session tells its numbers a second after its last transaction, or when it is idle
+  // a session reports its numbers a second after its last transaction, or when it is idle
   await pause(1100);
   const [row] = await sql<{ deadlocks: string }[]>`
     select deadlocks from pg_stat_database where datname = current_database()`;

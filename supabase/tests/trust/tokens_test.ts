@@ -58,7 +58,7 @@ Deno.test("P4 a token pushed ahead of the clock still grows by one, and never go
   assertEquals(next.lock!.fencing_token, ahead + 3);
 });
 
-Deno.test("P4 with the secret key: the row deleted and made by hand, the old token stays refused", async () => {
+Deno.test("P4 with the secret key: the row deleted and made by hand, the old token stays no good", async () => {
   await using tenant = await newTenant();
   const api = client(secretKey);
   const first = (await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 1 })).lock!;
@@ -125,7 +125,9 @@ Deno.test("P7 a lease that had run out when its row was deleted expired, and was
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
   await tenant.backdate(121);
+  const { lock_expires_at } = (await tenant.state())!;
   await sql`delete from public.video_database_state where video_id = ${tenant.video}`;
+  assertEquals((await tenant.history()).map(({ ended_at }) => ended_at), [lock_expires_at]);
   assertEquals(
     (await renew(tenant.server, { ...layout(tenant), lock_id: lock!.lock_id })).reason,
     "expired",
@@ -152,7 +154,7 @@ Deno.test("P5 the row is deleted while the same acquire waits: refused as ended,
   await sql`delete from public.videos where id = ${tenant.video}`;
 });
 
-Deno.test("P9 a history that has the lease already stands in nobody's way", async () => {
+Deno.test("P9 a history that has the lease already is in nobody's way", async () => {
   await using tenant = await newTenant();
   const taken = async () => {
     const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
@@ -212,7 +214,7 @@ Deno.test("P5 a release that overtakes its acquire cancels it; the same for ever
     assertEquals((await renew(tenant.server, own)).reason, "cancelled");
   }
   assertEquals((await tenant.state())?.lock_id, null, "no ghost lock");
-  // also while somebody else holds the lock, and for a lock that was deleted in between
+  // also while another holds the lock, and for a lock that was deleted in between
   await acquire(tenant.server, { ...layout(tenant), ...W2 });
   assertEquals((await release(tenant.server, own)).reason, "cancelled");
   await sql`delete from public.video_database_state where video_id = ${tenant.video}`;
@@ -278,38 +280,41 @@ Deno.test("P5 an acquire and its release in flight at once: never a lease that i
 for (const how of ["in the same transaction", "a moment later"]) {
   Deno.test(`P1 a row that waits for its grant is deleted and made anew, ${how}: the new one is not taken for one's own`, async () => {
     await using tenant = await newTenant();
-    // nothing but time: before a missing row is made, and between the last look and the grant
-    const pause = "perform pg_sleep(0.2);";
+    await using stack = new AsyncDisposableStack();
+    // nothing but time: it stops before it makes a missing row, and between its last look and the grant
+    const [make, grant] = [stack.use(await closedGate()), stack.use(await closedGate())];
     const grants = "elsif v_grantable and v_locked = 'for a grant' then\n";
-    await using changed = await changedFunctions([
-      ["create_rows", "\nbegin\n", `\nbegin\n  ${pause}\n`],
-      ["acquire_in_turn", grants, `${grants}      ${pause}\n`],
-    ]);
+    const changed = stack.use(
+      await changedFunctions([
+        ["create_rows", "\nbegin\n", `\nbegin\n${make.pass}`],
+        ["acquire_in_turn", grants, grants + grant.pass],
+      ]),
+    );
     const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
     await release(tenant.server, { ...layout(tenant), lock_id: lock!.lock_id });
-    await using deleting = openSession();
-    await using stack = new AsyncDisposableStack();
-    const contend = sqlDoor(stack, changed.name);
-    const make = () =>
+    const deleting = stack.use(openSession());
+    const makeRow = () =>
       deleting.run`
         insert into public.video_database_state (video_id, database_name, tenant_id)
         values (${tenant.video}, 'layout', ${tenant.id})`;
     await deleting.run`begin`;
     await deleting.run`delete from public.video_database_state where video_id = ${tenant.video}`;
-    const waiting = contend({}, "acquire_lock", { ...layout(tenant), ...W1 });
+    const waiting = sqlDoor(stack, changed.name)({}, "acquire_lock", { ...layout(tenant), ...W1 });
     await until(async () =>
       (await sql`
         select from pg_stat_activity where query like ${`%${changed.name}%`} and wait_event_type = 'Lock'`)
         .length > 0
     );
-    if (how === "in the same transaction") await make();
+    if (how === "in the same transaction") await makeRow();
     await deleting.run`commit`;
-    await new Promise((resolve) => setTimeout(resolve, 100));
     if (how === "a moment later") {
-      await make();
-      await new Promise((resolve) => setTimeout(resolve, 200));
+      await make.reached();
+      await makeRow();
+      await make.open();
     }
+    await grant.reached();
     const other = await acquire(tenant.server, { ...layout(tenant), ...W2 });
+    await grant.open();
     const late = await waiting;
     assertEquals(
       [other.acquired, late.acquired].filter(Boolean).length,
@@ -319,6 +324,26 @@ for (const how of ["in the same transaction", "a moment later"]) {
     const holder = other.acquired ? W2 : W1;
     assertEquals((await tenant.state())?.lock_holder_user_id, holder.lock_holder_user_id);
   });
+}
+
+/** A place in a function's text where it stops until the test opens it. */
+async function closedGate() {
+  const key = Math.floor(Math.random() * 2 ** 31);
+  const keeper = openSession();
+  await keeper.run`select pg_advisory_lock(${key}::integer, 1)`;
+  return {
+    /** Says that it is there, and goes on when it may. */
+    pass: `perform pg_advisory_xact_lock_shared(${key}, 2);
+      while not pg_try_advisory_xact_lock_shared(${key}, 1) loop perform pg_sleep(0.005); end loop;\n`,
+    reached: () =>
+      until(async () =>
+        (await sql`
+          select from pg_locks
+          where locktype = 'advisory' and classid = ${key}::bigint::oid and objid = 2`).length > 0
+      ),
+    open: () => keeper.run`select pg_advisory_unlock(${key}::integer, 1)`,
+    [Symbol.asyncDispose]: () => keeper[Symbol.asyncDispose](),
+  };
 }
 
 Deno.test("P4 at random: rows deleted under eight callers, no token twice, no two leases at once", async () => {

@@ -5,8 +5,8 @@ import { HOLDER_CHARACTERS, QUEUE_SECONDS, TTL_SECONDS } from "../../functions/_
 import { type Change, changedFunctions, WITHOUT_USUAL_CASE } from "../support/changed_functions.ts";
 import { type Door, httpDoor, sqlDoor } from "../support/doors.ts";
 import { openSession } from "../support/race.ts";
-import { acquire, release, renew } from "../support/stack.ts";
-import { newTenant } from "../support/tenant.ts";
+import { acquire, release, renew, sql } from "../support/stack.ts";
+import { newTenant, type Tenant } from "../support/tenant.ts";
 
 const NOT_USUAL = "this was not the usual case";
 
@@ -17,57 +17,77 @@ const ONLY_USUAL: readonly Change[] = ["acquire", "renew", "release"].map((name)
   `\nbegin\n  raise exception '${NOT_USUAL}';\n`,
 ]);
 
+const WAYS = [
+  "created",
+  "renewed",
+  "asserted",
+  "taken over",
+  "of a user",
+  "in a set",
+  "waited for",
+  "cancelled long ago",
+] as const;
+
+/** Has a tenant's lock go through something that may leave a trace at its row. */
+async function goThrough(
+  way: typeof WAYS[number],
+  tenant: Tenant,
+  stack: AsyncDisposableStack,
+): Promise<void> {
+  const key = { video_id: tenant.video, database_name: "layout" };
+  const mine = () => ({ ...key, lock_id: crypto.randomUUID(), lock_holder_user_id: "worker-1" });
+  const lock = mine();
+  const set = {
+    ...mine(),
+    database_name: null,
+    database_names: ["layout", "captions"],
+  };
+  const { lock: granted } = await acquire(tenant.server, lock);
+  if (way === "renewed") await renew(tenant.server, { ...key, lock_id: lock.lock_id });
+  if (way === "asserted") {
+    await using session = openSession({ role: "service_role" });
+    await session.run`
+      select public.assert_lock_held(${tenant.video}, 'layout', ${granted!.fencing_token})`;
+  }
+  if (way === "taken over") {
+    await sqlDoor(stack)({}, "acquire_lock", { ...mine(), take_over: true });
+  }
+  const waiting = { ...mine(), lock_holder_user_id: "worker-2" };
+  if (way === "waited for") await acquire(tenant.server, { ...waiting, queue_seconds: 60 });
+  await release(tenant.server, { ...key, force: true });
+  if (way === "waited for") {
+    assertEquals((await acquire(tenant.server, waiting)).acquired, true);
+    await release(tenant.server, { ...key, lock_id: waiting.lock_id });
+  }
+  if (way === "cancelled long ago") {
+    await release(tenant.server, { ...key, lock_id: crypto.randomUUID() });
+    await sql`
+      update holdfast.cancellation set cancelled_at = cancelled_at - interval '61 minutes'
+      where video_id = ${tenant.video}`;
+  }
+  if (way === "of a user") {
+    const anna = await tenant.join("anna");
+    await acquire(anna.client, { ...key, ttl_seconds: 1 });
+    await tenant.backdate(2);
+  }
+  if (way === "in a set") {
+    const right = sqlDoor(stack);
+    await right({}, "acquire_lock", set);
+    await right({}, "release_lock", { ...set, lock_holder_user_id: null });
+  }
+}
+
 Deno.test("a lock that has been through everything is acquired, renewed and released by the usual case again", async () => {
   await using tenant = await newTenant();
   await using stack = new AsyncDisposableStack();
-  const anna = await tenant.join("anna");
   const { name } = stack.use(await changedFunctions(ONLY_USUAL));
   const door = sqlDoor(stack, name);
   const key = { video_id: tenant.video, database_name: "layout" };
   const mine = () => ({ ...key, lock_id: crypto.randomUUID(), lock_holder_user_id: "worker-1" });
 
-  for (
-    const way of [
-      "created",
-      "renewed",
-      "asserted",
-      "taken over",
-      "of a user",
-      "in a set",
-      "waited for",
-    ]
-  ) {
-    const lock = mine();
-    const set = {
-      ...mine(),
-      database_name: null,
-      database_names: ["layout", "captions"],
-    };
-    const { lock: granted } = await acquire(tenant.server, lock);
-    if (way === "renewed") await renew(tenant.server, { ...key, lock_id: lock.lock_id });
-    if (way === "asserted") {
-      await using session = openSession({ role: "service_role" });
-      await session.run`
-        select public.assert_lock_held(${tenant.video}, 'layout', ${granted!.fencing_token})`;
-    }
-    if (way === "taken over") {
-      await sqlDoor(stack)({}, "acquire_lock", { ...mine(), take_over: true });
-    }
-    const waiting = { ...mine(), lock_holder_user_id: "worker-2" };
-    if (way === "waited for") await acquire(tenant.server, { ...waiting, queue_seconds: 60 });
-    await release(tenant.server, { ...key, force: true });
-    if (way === "waited for") {
-      assertEquals((await acquire(tenant.server, waiting)).acquired, true);
-      await release(tenant.server, { ...key, lock_id: waiting.lock_id });
-    }
-    if (way === "of a user") await acquire(anna.client, { ...key, ttl_seconds: 1 });
-    if (way === "of a user") await tenant.backdate(2);
-    if (way === "in a set") {
-      const right = sqlDoor(stack);
-      await right({}, "acquire_lock", set);
-      await right({}, "release_lock", { ...set, lock_holder_user_id: null });
-    }
-    // whatever it was, it may cost the slower way once
+  for (const way of WAYS) {
+    await goThrough(way, tenant, stack);
+    // any of them may cost the slower way once
     const once = mine();
     await acquire(tenant.server, once);
     await release(tenant.server, { ...key, lock_id: once.lock_id });

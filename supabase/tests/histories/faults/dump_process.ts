@@ -1,5 +1,5 @@
 // Prints a dump of the database at the URL in its first argument: Holdfast's schemas and the application's, and the users.
-import { dump } from "../../../../local/tests/support/pg_dump.ts";
+import { dump } from "../../../../tools/pg_dump.ts";
 
 const [url] = Deno.args as [string];
 // the users first: memberships name them

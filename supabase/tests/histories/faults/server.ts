@@ -51,6 +51,7 @@ const SETTINGS = {
  * @param files Whether a cluster has to be made, or a copy of one is, or will be, there.
  * @returns The server, not started.
  */
+// deno-lint-ignore holdfast/short-functions -- the parts of one server share its process and its port
 export async function makeServer(
   directory: string,
   files: "new" | "copied" = "new",

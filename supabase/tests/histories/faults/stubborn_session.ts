@@ -21,6 +21,7 @@ export interface SessionOptions {
  * @param options See {@linkcode SessionOptions}.
  * @returns The session.
  */
+// deno-lint-ignore holdfast/short-functions -- the parts of one session share its client and its transaction
 export function stubbornSession(options: SessionOptions): Session & { isPooled: boolean } {
   const { url, claims, isPooled = false, name } = options;
   let client: pg.Client | undefined;
@@ -51,7 +52,7 @@ export function stubbornSession(options: SessionOptions): Session & { isPooled: 
       }
     } catch (error) {
       born.end().catch(() => {});
-      throw isSqlstate(error as Error)
+      throw isSqlstate(error as Error & { code?: string })
         ? error
         : Object.assign(error as Error, { code: "NOT_CONNECTED" });
     }

@@ -1,4 +1,4 @@
-// What an answer tells was so at one moment, also where it takes two looks to find out.
+// What an answer says was so at one moment, also where it takes two looks to find out.
 import { assertEquals } from "@std/assert";
 import { changedFunctions } from "../support/changed_functions.ts";
 import { sqlDoor } from "../support/doors.ts";
@@ -10,7 +10,7 @@ for (const what of ["a lock", "a set", "a part of a set"]) {
   Deno.test(`a repeated acquire of which ${what} is released meanwhile is ended, and not a grant of nothing`, async () => {
     await using tenant = await newTenant();
     await using stack = new AsyncDisposableStack();
-    // nothing but time: between the look that finds the lease and the one that tells of it
+    // nothing but time: between the look that finds the lease and the one that reads it for the answer
     const { name } = stack.use(
       await changedFunctions([[
         "acquire_in_turn",
