@@ -422,15 +422,17 @@ export class Editing extends EventTarget {
   }
 
   /** Saves until all is saved, or it fails. One save at a time. */
-  async #flush(): Promise<void> {
+  #flush(): Promise<void> {
     clearTimeout(this.#saveTimer);
-    await this.#save;
+    return this.#save ??= this.#saveAll().finally(() => this.#save = undefined);
+  }
+
+  async #saveAll(): Promise<void> {
     const lease = this.#lease;
-    if (!lease || this.#isSaved) return;
-    this.#save = this.#saveOnce(lease);
-    await this.#save;
-    if (this.state.saving === "failing") this.#saveSoon(SAVE_AGAIN_MS);
-    else if (this.#lease === lease && !this.#isSaved) await this.#flush();
+    while (lease && this.#lease === lease && !this.#isSaved) {
+      await this.#saveOnce(lease);
+      if (this.state.saving === "failing") return this.#saveSoon(SAVE_AGAIN_MS);
+    }
   }
 
   async #saveOnce(lease: Lease): Promise<void> {
