@@ -28,7 +28,7 @@ export interface Database extends AsyncDisposable {
 }
 
 /** A connection, and the server's process that works for it. */
-export interface Session {
+export interface Session extends AsyncDisposable {
   pid: number;
   /** Runs a prepared statement; gives the first column of its first row. */
   // deno-lint-ignore no-explicit-any
@@ -123,7 +123,11 @@ async function session(client: pg.Client): Promise<Session> {
     const { rows } = await client.query({ name, text, values, rowMode: "array" });
     return rows[0]?.[0];
   };
-  return { pid: await ask("select pg_backend_pid()"), ask };
+  return {
+    pid: await ask("select pg_backend_pid()"),
+    ask,
+    [Symbol.asyncDispose]: () => client.end(),
+  };
 }
 
 /** The id of a video by its number, as fill.sql makes it. */

@@ -42,7 +42,7 @@ const parts: Record<string, (quick: boolean) => Promise<Section>> = {
   async sql(quick) {
     return await sql(await theLab(), {
       limit: quick ? { rounds: 1, runs: 2 } : { rounds: 20, runs: 50 },
-      before: quick ? { rounds: 2, runs: 5 } : { rounds: 500, runs: 40 },
+      before: quick ? { sittings: 1, rounds: 2, runs: 5 } : { sittings: 21, rounds: 40, runs: 30 },
     });
   },
   async guard(quick) {
