@@ -21,8 +21,8 @@ export interface Demo extends AsyncDisposable {
   origins: [string, string];
   /** Opens the list, or a video, as one of the demo users. */
   open(as: string, options?: OpenOptions): Promise<Page>;
-  /** Ctrl-C; returns the exit code. */
-  interrupt(): Promise<number>;
+  /** Ends it as Ctrl-C does, or a system that shuts down; returns the exit code. */
+  end(signal?: "SIGINT" | "SIGTERM"): Promise<number>;
   /** What pages said in their consoles, and should not have. */
   complaints: string[];
 }
@@ -61,8 +61,8 @@ export async function startDemo(): Promise<Demo> {
   const origins: Demo["origins"] = [`http://127.0.0.1:${port}`, `http://localhost:${port}`];
   const complaints: string[] = [];
   let ended: Promise<Deno.CommandStatus> | undefined;
-  const interrupt = async () => {
-    if (!ended) child.kill("SIGINT");
+  const end = async (signal: Deno.Signal = "SIGINT") => {
+    if (!ended) child.kill(signal);
     ended ??= child.status;
     while (!(await reader.read()).done);
     return (await ended).code;
@@ -71,7 +71,7 @@ export async function startDemo(): Promise<Demo> {
     browser,
     origins,
     complaints,
-    interrupt,
+    end,
     async open(
       as,
       { video, origin = origins[0], browser: context, settings = "", clock = false } = {},
@@ -93,7 +93,7 @@ export async function startDemo(): Promise<Demo> {
     },
     async [Symbol.asyncDispose]() {
       await browser.close();
-      await interrupt();
+      await end();
     },
   };
 }
