@@ -102,7 +102,15 @@ for (const { page, files } of programs) {
     await using tenant = await newTenant();
     const anna = await tenant.join("anna");
     for (const file of files) {
-      await deno("run", "-A", "--no-check", file, tenant.video, anna.token);
+      await deno(
+        "run",
+        "-A",
+        "--no-check",
+        "--node-modules-dir=manual",
+        file,
+        tenant.video,
+        anna.token,
+      );
     }
   });
 }
