@@ -1,8 +1,6 @@
 import { join } from "node:path";
 import { firstProgram } from "../client/support/programs.ts";
 
-const PEER = "@supabase/supabase-js@2.119.1";
-
 /** What a caller's page or worker may look like; it has to compile strictly, and to run. */
 const CALLER = `
 import { createClient } from "@supabase/supabase-js";
@@ -96,12 +94,13 @@ async function show(dist: string): Promise<string> {
  * Installs the tarball where nothing else is, and uses it: in Node 20, in Node 24, and in a Vite project in TypeScript.
  *
  * @param tarball Path of the tarball.
+ * @param peer supabase-js, as npm names it.
  */
-export async function tryInProjects(tarball: string): Promise<void> {
+export async function tryInProjects(tarball: string, peer: string): Promise<void> {
   for (const version of ["20.19.0", "24.9.0"]) {
     // Node 20 has no WebSocket, and supabase-js wants one at hand even where Realtime is not used
     const caller = CALLER.replace("{});", "{ realtime: { transport: class {} } });");
-    const folder = await project({ "main.js": caller }, tarball, PEER);
+    const folder = await project({ "main.js": caller }, tarball, peer);
     const node = ["--yes", `--package=node@${version}`, "node", "main.js"];
     console.log(`Node ${version}: ${(await inProject(folder, "npx", ...node)).trim()}`);
     await tryInstall(folder, version);
@@ -113,7 +112,7 @@ export async function tryInProjects(tarball: string): Promise<void> {
     "types.ts": TYPES,
     "tsconfig.json": JSON.stringify(VITE_CONFIG),
   };
-  const folder = await project(files, tarball, PEER, "vite@8.3.8", "typescript@5.9.3");
+  const folder = await project(files, tarball, peer, "vite@8.3.8", "typescript@5.9.3");
   await inProject(folder, "npx", "tsc");
   await inProject(folder, "npx", "vite", "build", "--target", "es2022");
   console.log(`Vite with TypeScript: ${await show(join(folder, "dist"))}`);

@@ -685,13 +685,6 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "watch",
     ],
     [
-      "who has stopped watching is told",
-      "    looks = NaN;\n    clearTimeout(timer);",
-      "    looks--;",
-      "clock",
-      "watch",
-    ],
-    [
       "a watch that was stopped goes on",
       "looks = NaN;",
       "looks++;",

@@ -297,9 +297,19 @@ function release(context: Context, state: LockState, call: Call, name: string): 
       ask.id === undefined && lease === null,
     cancelled: () => context.isCancelled(call) && !concerns,
     held_by_another: () => lease !== null && lease.latest > call.called && !concerns,
-    not_held: () => !concerns && (lease === null || canBeLapsed),
+    not_held: () =>
+      !concerns && (lease === null || canBeLapsed) ||
+      canBeLapsed && ask.id === undefined && isCleanedUp(context, lease!, call),
   }[answer.reason!] ?? (() => hasEnded(context, state, ask.id, answer.reason));
   return isTrue() ? [concerns ? free : state] : [];
+}
+
+/** Whether a clean-up may have cleared a lease that had run out, before this call looked. */
+function isCleanedUp({ history }: Context, lease: Lease, call: Call): boolean {
+  return history.calls.some(({ op, called, returned }) =>
+    op === "clean up" && called <= call.returned! + history.clockError &&
+    (returned ?? Infinity) >= lease.earliest - history.clockError
+  );
 }
 
 function write(context: Context, state: LockState, call: Call): LockState[] {

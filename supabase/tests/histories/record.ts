@@ -5,7 +5,7 @@ import { httpClient } from "./http_client.ts";
 import { random } from "./random.ts";
 import { Recording } from "./recording.ts";
 import { sqlClient } from "./sql_client.ts";
-import { finishPrepared, obstacle, owner } from "./surroundings.ts";
+import { obstacle, owner } from "./surroundings.ts";
 import { type Door, newestHttpDoor } from "../support/doors.ts";
 import { openSession, type Session } from "../support/race.ts";
 import { sql } from "../support/stack.ts";
@@ -36,11 +36,13 @@ export interface World {
   /** The way to the functions. */
   http: Door;
   /** Lets faults loose while callers call, and is done, with everything up again, when they are. */
-  strike(recording: Recording): Promise<void>;
+  strike(recording: Recording, callers: Promise<unknown>): Promise<void>;
+  /** Ends what was left half done, one way or the other, when all callers have stopped. */
+  settle(recording: Recording): Promise<void>;
   /** Clients of the library, which run elsewhere: their calls, and what they believed. */
   library(
     recording: Recording,
-  ): Promise<{ calls: Omit<Call, "n">[]; beliefs: History["beliefs"]; clockError: number }>;
+  ): Promise<{ calls: Omit<Call, "n">[]; beliefs: History["beliefs"] }>;
 }
 
 /**
@@ -49,7 +51,6 @@ export interface World {
  * @param options For how long, who, and with which functions.
  * @returns The history.
  */
-// deno-lint-ignore holdfast/short-functions -- one run, from its set-up to what was recorded
 export async function record(options: RecordOptions): Promise<History> {
   const { seconds, seed, sqlClients = 7, httpClients = 2, schema = "holdfast", world } = options;
   await using tenant = await newTenant();
@@ -88,26 +89,20 @@ export async function record(options: RecordOptions): Promise<History> {
       select current_setting('application_name') as name`;
     recording.sessions.push(row!.name);
   }
-  const library = world?.library(recording);
-  await allInTime(recording.until, {
-    library,
-    faults: world?.strike(recording),
-    ...Object.fromEntries(
-      sessions.map(({ session, user }, i) => [
-        `sql ${i}`,
-        sqlClient(recording, `sql ${i}`, session, user, own()),
-      ]),
-    ),
-    ...Object.fromEntries(
-      Array.from(
-        { length: httpClients },
-        (_, i) => [`http ${i}`, httpClient(recording, `http ${i}`, own())],
-      ),
-    ),
+  const callers: Record<string, Promise<unknown>> = {
     owner: owner(recording, open(), own()),
     obstacle: obstacle(recording, open(), own()),
-  });
-  if (world) await finishPrepared(open(), draw, "0");
+  };
+  for (const [i, { session, user }] of sessions.entries()) {
+    callers[`sql ${i}`] = sqlClient(recording, `sql ${i}`, session, user, own());
+  }
+  for (let i = 0; i < httpClients; i++) {
+    callers[`http ${i}`] = httpClient(recording, `http ${i}`, own());
+  }
+  const library = world?.library(recording);
+  const faults = world?.strike(recording, Promise.all(Object.values(callers)));
+  await allInTime(recording.until, { ...callers, library, faults });
+  await world?.settle(recording);
   const elsewhere = await library;
   for (const call of elsewhere?.calls ?? []) {
     recording.calls.push({ ...call, n: recording.calls.length });
@@ -120,7 +115,7 @@ export async function record(options: RecordOptions): Promise<History> {
     undecided: [],
     members: { [tenant.id]: users.map(({ id }) => id), [other.id]: [users[1]!.id] },
     tenant: tenant.id,
-    clockError: await errorOf(clock) + (elsewhere?.clockError ?? 0),
+    clockError: await errorOf(clock),
   };
 }
 

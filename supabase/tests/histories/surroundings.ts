@@ -89,23 +89,6 @@ export async function owner(recording: Recording, session: Session, draw: Random
   while (Date.now() < recording.until) {
     await pause(draw.fraction() * 40);
     await recording.attempt(() => happen(draw.one(NAMES)));
-    if (recording.hasFaults) await recording.attempt(() => finishPrepared(session, draw, "300ms"));
-  }
-}
-
-/**
- * Ends prepared transactions that were left behind, one way or the other.
- *
- * @param session The owner's connection.
- * @param draw Decides.
- * @param age Those that are at least so old.
- */
-export async function finishPrepared({ run }: Session, draw: Random, age: string) {
-  const left = await run.unsafe<{ gid: string }[]>(
-    `select gid from pg_prepared_xacts where clock_timestamp() - prepared > interval '${age}'`,
-  );
-  for (const { gid } of left) {
-    await run.unsafe(`${draw.one(["commit", "rollback"])} prepared '${gid}'`);
   }
 }
 

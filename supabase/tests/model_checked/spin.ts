@@ -56,7 +56,7 @@ export async function compile(
   const said = await run(folder, "spin", ["-a", `${model}.pml`]);
   const program = join(folder, model);
   const built = await run(folder, "gcc", [
-    ...["-O1", "-w", "-DNOCLAIM_WARNING", "-DMEMLIM=4000", ...options],
+    ...["-O0", "-w", "-DMEMLIM=4000", ...options],
     ...["-o", program, "pan.c"],
   ]);
   if (!await Deno.stat(program).then(() => true, () => false)) throw new Error(said + built);

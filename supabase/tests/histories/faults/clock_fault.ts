@@ -52,7 +52,15 @@ export const CLOCK: Fault = {
     });
   },
   async strike(arena, _, draw) {
-    await set(arena, Math.round((draw.fraction() * 10 - 5) * 1000) / 1000);
+    const seconds = Math.round((draw.fraction() * 10 - 5) * 1000) / 1000;
+    await set(arena, seconds);
+    const [row] = await arena.primary.ask<{ now: number }>(
+      "select extract(epoch from clock_timestamp())::float8 as now",
+    );
+    const moved = row!.now - Date.now() / 1000;
+    if (Math.abs(moved - seconds) > 1) {
+      throw new Error(`the clock moved by ${moved} s instead of ${seconds} s`);
+    }
     await pause(200 + draw.fraction() * 1200);
   },
   async mend(arena) {

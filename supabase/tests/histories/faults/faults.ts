@@ -49,7 +49,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "backend",
-    says: "kill -9 of one backend; PostgreSQL ends all sessions and recovers",
+    says: "kill -9 of one backend: PostgreSQL ends all sessions and recovers",
     mixes: true,
     waives: [],
     async strike(arena, _, draw) {
@@ -60,7 +60,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "stop",
     says:
-      "SIGSTOP of backends, functions and clients in mid-call, for up to 1.5 s, then SIGCONT; connections that stand still",
+      "SIGSTOP of backends, functions, clients in mid-call, for up to 1.5 s; frozen connections",
     mixes: true,
     waives: [],
     async strike(arena, _, draw) {
@@ -89,7 +89,7 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "network",
     says:
-      "requests and answers dropped, delayed, doubled, reordered, callers that hang up; connections to the database reset",
+      "HTTP calls dropped, late, doubled, reordered, hung up; connections to the database reset",
     mixes: true,
     waives: [],
     async strike(arena, recording, draw) {
@@ -104,8 +104,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "terminate",
-    says:
-      "connections terminated and calls cancelled, by pg_terminate_backend and pg_cancel_backend",
+    says: "pg_terminate_backend and pg_cancel_backend",
     mixes: true,
     waives: [],
     async strike(arena, _, draw) {
@@ -151,8 +150,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "pgbouncer",
-    says:
-      "PgBouncer, in transaction mode between half of the SQL callers and the database, restarted or killed",
+    says: "PgBouncer (transaction mode, half of the SQL callers) restarted or killed",
     needs: "pgbouncer",
     mixes: true,
     waives: [],
@@ -163,7 +161,7 @@ export const FAULTS: readonly Fault[] = [
   },
   {
     name: "disk",
-    says: "the database's disk is full for half a second",
+    says: "a full disk for half a second, for tables or for the write-ahead log",
     needs: "disk",
     mixes: true,
     waives: [],
@@ -172,10 +170,17 @@ export const FAULTS: readonly Fault[] = [
       if (!disk) return;
       const balloon = `${disk}/balloon`;
       await fill(balloon);
+      // what was allocated before would last for longer: the write-ahead log goes on to new files, and every table gets larger
+      const wants = draw.one([
+        "select pg_switch_wal(), pg_logical_emit_message(true, 'fault', repeat('x', 100000)) from generate_series(1, 8)",
+        "create table public.fault as select repeat(md5(i::text), 100) from generate_series(1, 9000) i",
+      ]);
+      await arena.primary.ask(wants).catch(() => {});
       await pause(200 + draw.fraction() * 500);
       await Deno.remove(balloon).catch(() => {});
       // the write-ahead log may have been what found no room: then PostgreSQL has gone down
       await arena.primary.start();
+      await arena.primary.ask("drop table if exists public.fault").catch(() => {});
       await pause(500);
     },
     mend: async (arena) => await Deno.remove(`${arena.disk()}/balloon`).catch(() => {}),

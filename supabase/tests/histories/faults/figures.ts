@@ -2,6 +2,9 @@ import type { Power } from "../power.ts";
 
 /** What a run amounts to; docs/internals/correctness.md is filled from it. */
 export interface Figures {
+  date: string;
+  commit: string;
+  machine: string;
   seed: number;
   seconds: number;
   pieces: number;
@@ -15,5 +18,7 @@ export interface Figures {
   faults: Record<string, { histories: number; strikes: number; calls: number; lost: number }>;
   /** Faults that this machine could not have, and what was missing. */
   left_out: Record<string, string>;
+  /** Locks that are wrong on purpose: after how many seconds each was found out; null: it was not. */
+  controls: Record<string, number | null>;
   violations: { what: string; why: string; faults: string[]; seed: number; saved: string }[];
 }

@@ -63,8 +63,7 @@ const backups = new WeakMap<Arena, { server: Server; room: Room }>();
 export const LOSSES: readonly Fault[] = [
   {
     name: "failover-sync",
-    says:
-      "kill -9 of the primary under load, and fail-over to its synchronous standby: nothing acknowledged may be lost",
+    says: "kill -9 of the primary, failover to its synchronous standby: nothing may be lost",
     mixes: false,
     once: true,
     waives: [],
@@ -76,8 +75,7 @@ export const LOSSES: readonly Fault[] = [
   },
   {
     name: "failover-async",
-    says:
-      "the same to an asynchronous standby that lags: what was acknowledged may be lost, and is counted",
+    says: "the same to an asynchronous standby that lags",
     mixes: false,
     once: true,
     waives: WHERE_COMMITS_ARE_LOST,
@@ -91,8 +89,7 @@ export const LOSSES: readonly Fault[] = [
   },
   {
     name: "restore-backup",
-    says:
-      "a base backup is taken under load, the database dies later, the backup is restored, and callers return",
+    says: "a base backup taken under load is restored later, and callers return",
     mixes: false,
     once: true,
     waives: WHERE_COMMITS_ARE_LOST,
@@ -110,8 +107,7 @@ export const LOSSES: readonly Fault[] = [
   },
   {
     name: "restore-dump",
-    says:
-      "a dump is taken under load, and later restored into a fresh database, as docs/operating/restore.md says; callers return",
+    says: "a dump taken under load is restored into a fresh database, and callers return",
     mixes: false,
     once: true,
     waives: WHERE_COMMITS_ARE_LOST,

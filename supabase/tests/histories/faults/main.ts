@@ -1,9 +1,11 @@
 /**
  * Records histories while faults are let loose, and checks them.
  *
- *     deno task test:faults [--seconds N] [--seed N] [--faults a,b] [--mix a+b] [--clients N] [--piece N] [--figures FILE]
+ *     deno task test:faults [--seconds N] [--seed N] [--faults a,b] [--mix a+b] [--clients N] [--piece N] [--controls] [--figures FILE]
  *
- * Without `--faults` and `--mix`, each fault comes alone in its turn, and then several at once. The last line is what was found.
+ * Without `--faults` and `--mix`, each fault comes alone in its turn, and then several at once. `--controls` lets callers at the
+ * locks that are wrong on purpose and at a careless database, too, behind all else. `--figures` keeps what came out, for the page on correctness. The last line is
+ * what was found.
  *
  * @module
  */
@@ -12,8 +14,9 @@ import { openArena } from "./arena.ts";
 import type { Fault } from "./fault.ts";
 import { FAULTS } from "./faults.ts";
 import { hasFaketime } from "./clock_fault.ts";
+import { fillPage } from "./page.ts";
 import { startLibrary } from "./library.ts";
-import { random } from "../random.ts";
+import { type Random, random } from "../random.ts";
 import type { Figures } from "./figures.ts";
 
 const { values: flags } = parseArgs({
@@ -25,34 +28,61 @@ const { values: flags } = parseArgs({
     mix: { type: "string" },
     clients: { type: "string", default: "7" },
     piece: { type: "string", default: "6" },
+    controls: { type: "boolean", default: false },
     figures: { type: "string" },
   },
 });
+const PAGE = new URL("../../../../docs/internals/correctness.md", import.meta.url).pathname;
 const seconds = Number(flags.seconds);
 const seed = Number(flags.seed);
 
-/** What comes in each piece, in turn. */
-function plan(): Fault[][] {
-  const named = (name: string) => {
-    const fault = FAULTS.find((one) => one.name === name);
-    if (!fault) throw new Error(`there is no fault ${name}: ${FAULTS.map((one) => one.name)}`);
-    return fault;
-  };
-  if (flags.mix) return [flags.mix.split("+").map(named)];
-  if (flags.faults) return flags.faults.split(",").map((name) => [named(name)]);
-  return [...FAULTS.map((fault) => [fault]), "mix", "mix", "mix"].map((one) =>
-    one === "mix" ? [] : one as Fault[]
+/** What comes in each piece, in turn: names of faults. */
+function plan(): string[][] {
+  if (flags.mix) return [flags.mix.split("+")];
+  if (flags.faults) return flags.faults.split(",").map((name) => [name]);
+  return [...FAULTS.map(({ name }) => [name]), ["any"], ["any"], ["any"], ["failover-sync", "any"]];
+}
+
+/** The faults of a piece: those named, and where any may come, three of those that mix. */
+function chosen(names: string[], isThere: (fault: Fault) => boolean, draw: Random): Fault[] {
+  // who cancels a wait for the standby, or lets it time out, is told of a commit that the standby may not have
+  const beside = ["stop", "function", "network", "pgbouncer"];
+  const mixable = FAULTS.filter((fault) =>
+    fault.mixes && isThere(fault) && (names.length === 1 || beside.includes(fault.name))
   );
+  return [
+    ...new Set(names.flatMap((name) => {
+      if (name === "any") return Array.from({ length: 3 }, () => draw.one(mixable));
+      const fault = FAULTS.find((one) => one.name === name);
+      if (!fault) throw new Error(`there is no fault ${name}: ${FAULTS.map((one) => one.name)}`);
+      return [fault];
+    })),
+  ];
 }
 
 async function main(): Promise<number> {
+  const cleanUp = new AsyncDisposableStack();
+  let ending: Promise<void> | undefined;
+  const end = () => ending ??= cleanUp.disposeAsync();
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    Deno.addSignalListener(signal, () => end().finally(() => Deno.exit(130)));
+  }
+  try {
+    return await run(cleanUp);
+  } finally {
+    await end();
+  }
+}
+
+async function run(cleanUp: AsyncDisposableStack): Promise<number> {
   const begun = Date.now();
-  await using cleanUp = new AsyncDisposableStack();
   const arena = cleanUp.use(await openArena(console.log));
   const library = cleanUp.use(startLibrary());
   arena.clients.push(library.pid);
   const { runPiece, newFigures, report } = await import("./pieces.ts");
   const figures: Figures = newFigures(seed);
+  const git = await new Deno.Command("git", { args: ["rev-parse", "--short", "HEAD"] }).output();
+  figures.commit = new TextDecoder().decode(git.stdout).trim();
   const isThere = (fault: Fault) =>
     fault.needs === "pgbouncer"
       ? arena.bouncer !== undefined
@@ -61,24 +91,17 @@ async function main(): Promise<number> {
       : fault.needs === "disk"
       ? arena.disk() !== undefined
       : true;
-  const pieces = plan();
+  const pieces = plan().filter((names) => {
+    const missing = FAULTS.find((fault) => names.includes(fault.name) && !isThere(fault));
+    if (!missing) return true;
+    figures.left_out[missing.name] = missing.needs!;
+    console.log(`${missing.name}: left out, as there is no ${missing.needs}`);
+    return false;
+  });
   const ready = Date.now();
   let found = 0;
   for (let n = 0; n === 0 || Date.now() - ready < (seconds - Number(flags.piece)) * 1000; n++) {
-    const draw = random(seed + n);
-    let faults = pieces[n % pieces.length]!;
-    if (faults.length === 0) {
-      const mixable = FAULTS.filter((fault) => fault.mixes && isThere(fault));
-      faults = Array.from({ length: 3 }, () => draw.one(mixable));
-      faults = [...new Set(faults)];
-    }
-    const missing = faults.find((fault) => !isThere(fault));
-    if (missing) {
-      figures.left_out[missing.name] = missing.needs!;
-      if (n >= pieces.length) continue;
-      console.log(`${missing.name}: left out, as there is no ${missing.needs}`);
-      continue;
-    }
+    const faults = chosen(pieces[n % pieces.length] ?? [], isThere, random(seed + n));
     found += await runPiece(arena, library, faults, {
       seconds: Number(flags.piece),
       seed: seed + n,
@@ -88,9 +111,11 @@ async function main(): Promise<number> {
     });
   }
   figures.seconds = Math.round((Date.now() - ready) / 1000);
-  if (flags.figures) {
-    await Deno.writeTextFile(flags.figures, JSON.stringify(figures, null, 2) + "\n");
+  if (flags.controls) {
+    const { runControls } = await import("./controls.ts");
+    found += await runControls(arena, library, figures);
   }
+  if (flags.figures) await keep(figures, flags.figures);
   console.log(report(figures));
   console.log(
     `${found} violations in ${figures.pieces} histories, ${
@@ -98,6 +123,18 @@ async function main(): Promise<number> {
     } s, seed ${seed}`,
   );
   return found === 0 ? 0 : 1;
+}
+
+/** Keeps the figures, and fills the page on correctness with them. */
+async function keep(figures: Figures, file: string) {
+  const cpus = await Deno.readTextFile("/proc/cpuinfo").catch(() => "");
+  const name = /model name\s*: (.*)/.exec(cpus)?.[1] ?? Deno.build.arch;
+  const memory = Math.round(Deno.systemMemoryInfo().total / 2 ** 30);
+  figures.machine =
+    `${navigator.hardwareConcurrency} × ${name}, ${memory} GiB, Deno ${Deno.version.deno}`;
+  await Deno.writeTextFile(file, JSON.stringify(figures, null, 2) + "\n");
+  await Deno.writeTextFile(PAGE, fillPage(await Deno.readTextFile(PAGE), figures));
+  await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", PAGE] }).output();
 }
 
 // a connection that a fault ends may be nobody's just then

@@ -15,6 +15,9 @@ const FOCUSES: RecordOptions["focus"][] = [undefined, "usual case", "line"];
 /** Makes figures of a run that has not begun. */
 export function newFigures(seed: number): Figures {
   return {
+    date: new Date().toISOString().slice(0, 10),
+    commit: "",
+    machine: "",
     seed,
     seconds: 0,
     pieces: 0,
@@ -25,6 +28,7 @@ export function newFigures(seed: number): Figures {
     beliefs: 0,
     faults: {},
     left_out: {},
+    controls: {},
     violations: [],
   };
 }

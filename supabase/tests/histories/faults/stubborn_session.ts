@@ -21,139 +21,125 @@ export interface SessionOptions {
  * @param options See {@linkcode SessionOptions}.
  * @returns The session.
  */
-// deno-lint-ignore holdfast/short-functions -- the parts of one session share its client and its transaction
-export function stubbornSession(options: SessionOptions): Session & { isPooled: boolean } {
-  const { url, claims, isPooled = false, name } = options;
-  let client: pg.Client | undefined;
-  let transaction: "none" | "open" | "lost" = "none";
-  const enter = claims
-    ? [
-      `set local role ${claims.role}`,
-      `select set_config('request.jwt.claims', '${JSON.stringify(claims)}', true)`,
-    ]
-    : [];
-
-  async function connect(): Promise<pg.Client> {
-    const born = new pg.Client({
-      connectionString: url,
-      application_name: name,
-      connectionTimeoutMillis: 5_000,
-    });
-    born.on("error", () => forget(born));
-    born.on("end", () => forget(born));
-    try {
-      await born.connect();
-      if (claims && !isPooled) {
-        const forGood = enter.join(";").replaceAll("set local", "set").replaceAll(
-          ", true)",
-          ", false)",
-        );
-        await born.query(forGood);
-      }
-    } catch (error) {
-      born.end().catch(() => {});
-      throw isSqlstate(error as Error & { code?: string })
-        ? error
-        : Object.assign(error as Error, { code: "NOT_CONNECTED" });
-    }
-    client = born;
-    return born;
-  }
-
-  function forget(one: pg.Client) {
-    if (client !== one) return;
-    client = undefined;
-    if (transaction === "open") transaction = "lost";
-  }
-
-  async function query(text: string, values: unknown[] = []): Promise<unknown[]> {
-    const [word = ""] = text.trim().split(/\s/);
-    const ends = /^\s*(commit|prepare transaction)/.test(text);
-    if (transaction === "lost") {
-      if (word === "rollback") transaction = "none";
-      if (word === "rollback" && !/ to |prepared/.test(text)) return [];
-      throw Object.assign(new Error("the connection was lost"), { code: "ROLLED_BACK" });
-    }
-    if (word === "rollback" && transaction === "none" && !/prepared/.test(text)) return [];
-    const on = client ?? await connect();
-    const backend = (on as unknown as { processID: number }).processID;
-    if (
-      isPooled && transaction === "none" && word !== "begin" && claims && !/prepared/.test(text)
-    ) {
-      return await alone(text, values);
-    }
-    if (word === "begin") transaction = "open";
-    const isInside = transaction !== "none" && !ends;
-    try {
-      const { rows } = await on.query(text, values);
-      if (word === "begin" && isPooled) { for (const one of enter) await on.query(one); }
-      return rows;
-    } catch (error) {
-      // what was lost before the commit was sent has not happened
-      throw withCode(
-        error as Error,
-        on,
-        isInside ? "ROLLED_BACK" : "CONNECTION_CLOSED",
-        isPooled ? 0 : backend,
-      );
-    } finally {
-      if (/^\s*(commit$|rollback$|prepare transaction)/.test(text)) transaction = "none";
-    }
-  }
-
-  /** One call, as the Data API makes it. */
-  async function alone(text: string, values: unknown[]): Promise<unknown[]> {
-    try {
-      await query("begin");
-      const rows = await query(text, values);
-      await query("commit");
-      return rows;
-    } catch (error) {
-      await query("rollback").catch(() => {});
-      throw error;
-    }
-  }
-
+export function stubbornSession(options: SessionOptions): Session {
+  const connection = new Connection(options);
   const run = Object.assign(
     (texts: TemplateStringsArray, ...values: unknown[]) =>
-      query(texts.reduce((all, text, i) => `${all}$${i}${text}`), values),
+      connection.query(texts.reduce((all, text, i) => `${all}$${i}${text}`), values),
     {
-      unsafe: query,
-      async begin(body: (tx: unknown) => Promise<unknown>) {
-        await query("begin");
-        try {
-          const result = await body(run);
-          await query("commit");
-          return result;
-        } catch (error) {
-          await query("rollback").catch(() => {});
-          throw error;
-        }
-      },
+      unsafe: (text: string, values?: unknown[]) => connection.query(text, values),
+      begin: (body: (tx: unknown) => Promise<unknown>) => connection.transaction(() => body(run)),
     },
   );
   return {
     run: run as unknown as postgres.Sql,
-    isPooled,
     blocked: () => Promise.reject(new Error("not here")),
-    async [Symbol.asyncDispose]() {
-      await client?.end().catch(() => {});
-    },
+    [Symbol.asyncDispose]: () => connection.end(),
   };
 }
 
-/** An error that did not come from the server. */
-function withCode(
-  error: Error & { code?: string },
-  on: pg.Client,
-  code: "ROLLED_BACK" | "CONNECTION_CLOSED",
-  backend: number,
-): Error {
-  if (isSqlstate(error)) return error;
-  on.end().catch(() => {});
-  return Object.assign(error, { code, backend });
+class Connection {
+  readonly #options: SessionOptions;
+  /** Makes a transaction the caller's. */
+  readonly #enter: string[];
+  #client: pg.Client | undefined;
+  #transaction: "none" | "open" | "lost" = "none";
+
+  constructor(options: SessionOptions) {
+    const { claims } = options;
+    this.#options = options;
+    this.#enter = claims
+      ? [
+        `set local role ${claims.role}`,
+        `select set_config('request.jwt.claims', '${JSON.stringify(claims)}', true)`,
+      ]
+      : [];
+  }
+
+  async query(text: string, values: unknown[] = []): Promise<unknown[]> {
+    const [word = ""] = text.trim().split(/\s/);
+    const isPrepared = text.includes("prepared");
+    if (this.#transaction === "lost") {
+      if (word === "rollback") this.#transaction = "none";
+      if (word === "rollback" && !/ to |prepared/.test(text)) return [];
+      throw Object.assign(new Error("the connection was lost"), { code: "ROLLED_BACK" });
+    }
+    if (word === "rollback" && this.#transaction === "none" && !isPrepared) return [];
+    const isAlone = this.#transaction === "none" && word !== "begin" && !isPrepared;
+    if (this.#options.isPooled && isAlone && this.#enter.length > 0) {
+      return await this.transaction(() => this.query(text, values)) as unknown[];
+    }
+    return await this.#send(word, text, values);
+  }
+
+  /** One transaction, as the Data API makes it. */
+  async transaction(body: () => Promise<unknown>): Promise<unknown> {
+    await this.query("begin");
+    try {
+      const result = await body();
+      await this.query("commit");
+      return result;
+    } catch (error) {
+      await this.query("rollback").catch(() => {});
+      throw error;
+    }
+  }
+
+  async end(): Promise<void> {
+    await this.#client?.end().catch(() => {});
+  }
+
+  async #send(word: string, text: string, values: unknown[]): Promise<unknown[]> {
+    const client = this.#client ?? await this.#connect();
+    if (word === "begin") this.#transaction = "open";
+    // what was lost before the commit was sent has not happened
+    const isInside = this.#transaction !== "none" && !/^\s*(commit|prepare transaction)/.test(text);
+    try {
+      const { rows } = await client.query(text, values);
+      if (word === "begin" && this.#options.isPooled) {
+        for (const one of this.#enter) await client.query(one);
+      }
+      return rows;
+    } catch (error) {
+      if (isSqlstate(error)) throw error;
+      client.end().catch(() => {});
+      const { processID } = client as unknown as { processID: number };
+      throw Object.assign(error as Error, {
+        code: isInside ? "ROLLED_BACK" : "CONNECTION_CLOSED",
+        backend: this.#options.isPooled ? 0 : processID,
+      });
+    } finally {
+      if (/^\s*(commit$|rollback$|prepare transaction)/.test(text)) this.#transaction = "none";
+    }
+  }
+
+  async #connect(): Promise<pg.Client> {
+    const { url, name, isPooled } = this.#options;
+    const client = new pg.Client({
+      connectionString: url,
+      application_name: name,
+      connectionTimeoutMillis: 5_000,
+    });
+    const forget = () => {
+      if (this.#client !== client) return;
+      this.#client = undefined;
+      if (this.#transaction === "open") this.#transaction = "lost";
+    };
+    client.on("error", forget);
+    client.on("end", forget);
+    try {
+      await client.connect();
+      const forGood = this.#enter.join(";").replaceAll("set local", "set");
+      if (forGood && !isPooled) await client.query(forGood.replaceAll(", true)", ", false)"));
+    } catch (error) {
+      client.end().catch(() => {});
+      throw isSqlstate(error) ? error : Object.assign(error as Error, { code: "NOT_CONNECTED" });
+    }
+    this.#client = client;
+    return client;
+  }
 }
 
-function isSqlstate({ code }: { code?: string }): boolean {
-  return /^[0-9A-Z]{5}$/.test(code ?? "");
+function isSqlstate(error: unknown): boolean {
+  return /^[0-9A-Z]{5}$/.test((error as { code?: string }).code ?? "");
 }

@@ -1,6 +1,6 @@
 import type { Door } from "../../support/doors.ts";
 import { pause } from "../pause.ts";
-import { random } from "../random.ts";
+import { type Random, random } from "../random.ts";
 import type { Recording } from "../recording.ts";
 import type { World } from "../record.ts";
 import type { Arena } from "./arena.ts";
@@ -42,7 +42,9 @@ export function worldOf(
       });
     },
     http: httpDoor(arena),
-    async strike(recording) {
+    async strike(recording, callers) {
+      let isOver = false;
+      callers.catch(() => {}).then(() => isOver = true);
       recording.hasSnapshots = faults.some(({ name }) => name === "isolation");
       const draw = random(seed);
       const one = async (fault: Fault) => {
@@ -57,36 +59,81 @@ export function worldOf(
       };
       await Promise.all([
         ...faults.map((fault) => persist(() => one(fault), recording.until)),
-        watchBackends(arena, recording),
+        watch(arena, recording, draw, () => isOver),
       ]);
       await arena.settle();
       // whatever a fault could not take back
       await arena.primary.ask("alter system reset all");
       await arena.primary.ask("select pg_reload_conf()");
     },
-    async library(recording) {
-      const machine = (performance.timeOrigin + performance.now()) * 1000;
-      const report = await library.work({
-        url: arena.url,
-        key: arena.secretKey,
-        video: recording.video,
-        until: recording.until,
-        seed,
-        offset: recording.clock.now() - machine,
-        hasTrouble: faults.some(({ name }) => name === "network"),
-      });
-      return { ...report, clockError: 1500 };
+    async settle(recording) {
+      await arena.settle();
+      await finishPrepared(arena, random(seed), "-1h");
+      await lookAtBackends(arena, recording);
     },
+    library: (recording) =>
+      askLibrary(arena, library, recording, seed, faults.some(({ name }) => name === "network")),
   };
 }
 
-/** Sees which backends have gone. */
-async function watchBackends(arena: Arena, recording: Recording) {
-  while (Date.now() < recording.until) {
+/** Lets the clients of the library call, and takes down what they did. */
+async function askLibrary(
+  arena: Arena,
+  library: Library,
+  recording: Recording,
+  seed: number,
+  hasTrouble: boolean,
+) {
+  const machine = (performance.timeOrigin + performance.now()) * 1000;
+  const report = await library.work({
+    url: arena.url,
+    key: arena.secretKey,
+    video: recording.video,
+    until: recording.until,
+    seed,
+    offset: recording.clock.now() - machine,
+    hasTrouble,
+  });
+  return {
+    calls: report.calls.map((call) => ({
+      ...call,
+      called: call.called - PROCESS_CLOCK_ERROR,
+      returned: call.returned && call.returned + PROCESS_CLOCK_ERROR,
+    })),
+    beliefs: report.beliefs.map((one) => ({ ...one, until: one.until - PROCESS_CLOCK_ERROR })),
+  };
+}
+
+/** By how much the clocks of two processes may differ, in microseconds: each knows its origin to a millisecond. */
+const PROCESS_CLOCK_ERROR = 3_000;
+
+/** Sees which backends have gone, and ends prepared transactions that nobody ends. */
+async function watch(
+  arena: Arena,
+  recording: Recording,
+  draw: Random,
+  isOver: () => boolean,
+) {
+  while (!isOver()) {
     await pause(250);
-    const rows = await arena.primary.ask<{ pid: number }>("select pid from pg_stat_activity")
-      .catch(() => null);
-    if (rows) recording.settle(new Set(rows.map(({ pid }) => pid)));
+    await finishPrepared(arena, draw, "300ms").catch(() => {});
+    await lookAtBackends(arena, recording).catch(() => {});
+  }
+}
+
+async function lookAtBackends({ primary }: Arena, recording: Recording) {
+  const rows = await primary.ask<{ pid: number }>("select pid from pg_stat_activity");
+  recording.settle(new Set(rows.map(({ pid }) => pid)));
+}
+
+/** Ends prepared transactions that are at least so old, one way or the other: whoever prepared them may be gone. */
+async function finishPrepared({ primary }: Arena, draw: Random, age: string) {
+  const left = await primary.ask<{ gid: string }>(
+    `select gid from pg_prepared_xacts where clock_timestamp() - prepared > interval '${age}'`,
+  );
+  for (const { gid } of left) {
+    // its coordinator may be faster
+    await primary.ask(`${draw.one(["commit", "rollback"])} prepared '${gid}'`).catch(() => {});
   }
 }
 
