@@ -505,6 +505,7 @@ Deno.test("a removal takes the guards off, and keeps what a live lease's holder 
 Deno.test("the migration waits for open transactions in short tries, so that others get on meanwhile", async () => {
   const db = await database(...migrationsOf(PROJECTS.seed));
   const [open, other] = [await db.session(), await db.session()];
+  await other.query("set statement_timeout = '2s'");
   await open.query("begin; select * from public.video_database_state for update");
   const migrated = db.migrate(await migration());
   let slowest = 0;
