@@ -6,7 +6,8 @@ import type { Report } from "./support/deadline_worker.ts";
 
 const PROCESSES = 3;
 const VIDEOS = runs(20, 30);
-const ROUNDS = runs(1, 40); // 60 or 3,600 leases
+/** How long it goes on; one round at least. */
+const SECONDS = runs(0, 240);
 
 /** Keeps the machine's processors busy. */
 function burn(): Disposable {
@@ -48,7 +49,7 @@ Deno.test("under load and with stopped processes a lease is over here before it 
           "-A",
           "--node-modules-dir=manual",
           `${import.meta.dirname}/support/deadline_worker.ts`,
-          String(ROUNDS),
+          String(SECONDS),
           table,
           ...videos,
         ],
@@ -66,7 +67,7 @@ Deno.test("under load and with stopped processes a lease is over here before it 
     }));
   }
   await sql.unsafe(`select holdfast.unguard('public.${table}'); drop table public.${table}`);
-  assertEquals(reports.length, PROCESSES * VIDEOS * ROUNDS);
+  assertGreater(reports.length, PROCESSES * VIDEOS - 1);
   const late = reports.filter(({ abortedAt, expiresAt }) => abortedAt >= expiresAt);
   assertEquals(late.filter(({ ran }) => ran), [], "reported late, though the process ran");
   assertEquals(

@@ -17,7 +17,7 @@ export interface LockOptions {
   steal?: boolean | undefined;
   /** Stops waiting; its reason rejects the request. After the grant it does nothing. */
   signal?: AbortSignal | undefined;
-  /** With `steal`: take it from anybody. Needs the secret key, or an administrator of the tenant. */
+  /** With `steal`: end any holder's lease; those who wait have their turns first. For the secret key and the tenant's admins. */
   force?: boolean | undefined;
   /** Length of the lease, in seconds: 1 to 3600. It is renewed at a quarter of it. Default 60. */
   ttlSeconds?: number | undefined;

@@ -93,8 +93,10 @@ function answersAreOfTheirTime({ calls, clockError }: History): Violation[] {
       call.answer.server_time,
       ...(isNew ? [leasesOf(call.answer)[0]!.locked_at] : []),
     ].filter((time) => time !== undefined);
+    // a function that says busy for the database has its clock from the header Date, to a second
+    const early = call.answer.reason === "busy" && times[0]! % 1e6 === 0 ? 1e6 : 0;
     const isRight = times.every((time) =>
-      time >= call.called - clockError && time <= call.returned! + clockError
+      time >= call.called - clockError - early && time <= call.returned! + clockError
     );
     return isRight ? [] : [{
       what: "the clock of an answer lies within its call (P3)",

@@ -278,6 +278,24 @@ Deno.test("P8 a member who is removed while they wait for a row finds no video",
   }
 });
 
+Deno.test("P8 a member who is removed while the check of their write waits for the row writes nothing", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const { lock } = await acquire(anna.client, layout(tenant));
+  await using gate = await closedGate();
+  const waits = "  for v_try in 0..6 loop\n";
+  await using slow = await changedFunctions([["check_token", waits, `  ${gate.pass}${waits}`]]);
+  await using session = openSession({ role: "authenticated", sub: anna.id });
+  const check = session.run.unsafe(
+    `select ${slow.name}.check_token($1, 'layout', $2, null)`,
+    [tenant.video, lock!.fencing_token],
+  ).then(() => "passed", (error) => error.code);
+  await gate.reached();
+  await tenant.leave(anna);
+  await gate.open();
+  assertEquals(await check, "PT412");
+});
+
 Deno.test("P1 a grant whose read of the row is old by its write does not pass a guarded write that began in between", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });

@@ -1,10 +1,10 @@
 /**
  * Records histories while faults are let loose, and checks them.
  *
- *     deno task test:faults [--seconds N] [--seed N] [--faults a,b] [--mix a+b] [--clients N] [--piece N] [--controls] [--figures FILE]
+ *     deno task test:faults [--seconds N] [--seed N] [--faults a,b] [--mix a+b] [--clients N] [--piece N] [--controls] [--figures FILE] [--add]
  *
  * Without `--faults` and `--mix`, each fault comes alone in its turn, and then several at once. `--controls` lets callers at the
- * locks that are wrong on purpose and at a careless database, too, behind all else. `--figures` keeps what came out, for the page on correctness. The last line is
+ * locks that are wrong on purpose and at a careless database, too, behind all else. `--figures` keeps what came out, for the page on correctness, and `--add` adds it to what is there. The last line is
  * what was found.
  *
  * @module
@@ -17,7 +17,7 @@ import { hasFaketime } from "./clock_fault.ts";
 import { fillPage } from "./page.ts";
 import { startLibrary } from "./library.ts";
 import { type Random, random } from "../random.ts";
-import type { Figures } from "./figures.ts";
+import { addUp, type Figures } from "./figures.ts";
 
 const { values: flags } = parseArgs({
   args: Deno.args,
@@ -30,6 +30,7 @@ const { values: flags } = parseArgs({
     piece: { type: "string", default: "6" },
     controls: { type: "boolean", default: false },
     figures: { type: "string" },
+    add: { type: "boolean", default: false },
   },
 });
 const PAGE = new URL("../../../../docs/internals/correctness.md", import.meta.url).pathname;
@@ -126,12 +127,13 @@ async function run(cleanUp: AsyncDisposableStack): Promise<number> {
 }
 
 /** Keeps the figures, and fills the page on correctness with them. */
-async function keep(figures: Figures, file: string) {
+async function keep(run: Figures, file: string) {
   const cpus = await Deno.readTextFile("/proc/cpuinfo").catch(() => "");
   const name = /model name\s*: (.*)/.exec(cpus)?.[1] ?? Deno.build.arch;
   const memory = Math.round(Deno.systemMemoryInfo().total / 2 ** 30);
-  figures.machine =
+  run.machine =
     `${navigator.hardwareConcurrency} × ${name}, ${memory} GiB, Deno ${Deno.version.deno}`;
+  const figures = flags.add ? addUp(JSON.parse(await Deno.readTextFile(file)), run) : run;
   await Deno.writeTextFile(file, JSON.stringify(figures, null, 2) + "\n");
   await Deno.writeTextFile(PAGE, fillPage(await Deno.readTextFile(PAGE), figures));
   await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", PAGE] }).output();

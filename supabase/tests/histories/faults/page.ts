@@ -19,7 +19,7 @@ export function fillPage(text: string, figures: Figures): string {
     date: figures.date,
     commit: figures.commit,
     machine: figures.machine,
-    seed: String(figures.seed),
+    seed: figures.seed,
     minutes: (figures.seconds / 60).toFixed(1),
     histories: number(figures.pieces),
     calls: number(power.calls),

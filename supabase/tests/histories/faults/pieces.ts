@@ -18,7 +18,7 @@ export function newFigures(seed: number): Figures {
     date: new Date().toISOString().slice(0, 10),
     commit: "",
     machine: "",
-    seed,
+    seed: String(seed),
     seconds: 0,
     pieces: 0,
     power: { calls: 0, overlapping: 0, open: 0, resolved: 0 },

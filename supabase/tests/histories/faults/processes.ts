@@ -1,30 +1,42 @@
 /**
- * The processes that another one started, from /proc.
+ * The processes that another one started.
  *
  * @param parent Its number.
  * @returns Their numbers.
  */
 export async function childrenOf(parent: number): Promise<number[]> {
-  const found: number[] = [];
-  for await (const { name } of Deno.readDir("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    const stat = await Deno.readTextFile(`/proc/${name}/stat`).catch(() => "");
-    // the name, in brackets, may have anything in it
-    const [, ppid] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-    if (Number(ppid) === parent) found.push(Number(name));
-  }
-  return found;
+  const lines = (await ps("-A", "-o", "pid=,ppid=")).split("\n");
+  return lines.map((line) => line.trim().split(/\s+/).map(Number))
+    .filter(([, ppid]) => ppid === parent).map(([pid]) => pid!);
 }
 
 /**
  * The command line of a process.
  *
  * @param pid Its number.
- * @returns Its words, with spaces in between; nothing where it has ended.
+ * @returns Its words; nothing where it has ended.
  */
-export async function commandOf(pid: number): Promise<string> {
-  const line = await Deno.readTextFile(`/proc/${pid}/cmdline`).catch(() => "");
-  return line.replaceAll("\0", " ");
+export const commandOf = (pid: number): Promise<string> => ps("-ww", "-o", "args=", "-p", `${pid}`);
+
+/** From /proc where there is one, as not every small container has ps, and every machine without /proc has. */
+async function ps(...args: string[]): Promise<string> {
+  if (Deno.build.os !== "linux") {
+    const { stdout } = await new Deno.Command("ps", { args, stderr: "null" }).output();
+    return new TextDecoder().decode(stdout);
+  }
+  const read = (file: string) => Deno.readTextFile(file).catch(() => "");
+  if (args.includes("-p")) {
+    return (await read(`/proc/${args.at(-1)}/cmdline`)).replaceAll("\0", " ");
+  }
+  const lines: string[] = [];
+  for await (const { name } of Deno.readDir("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    const stat = await read(`/proc/${name}/stat`);
+    // the name, in brackets, may have anything in it
+    const [, ppid] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+    lines.push(`${name} ${ppid}`);
+  }
+  return lines.join("\n");
 }
 
 /**

@@ -63,8 +63,10 @@ export function worldOf(
       ]);
       await arena.settle();
       // whatever a fault could not take back
-      await arena.primary.ask("alter system reset all");
-      await arena.primary.ask("select pg_reload_conf()");
+      await persist(async () => {
+        await arena.primary.ask("alter system reset all");
+        await arena.primary.ask("select pg_reload_conf()");
+      }, recording.until);
     },
     async settle(recording) {
       await arena.settle();
