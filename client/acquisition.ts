@@ -17,10 +17,10 @@ export interface Shared {
   changed(ids: readonly string[]): void;
 }
 
-/** At most so long between two tries, whatever the service advises: it cannot know of a release to come. */
+/** The longest pause between two tries: the service's advice cannot know of a release to come. In milliseconds. */
 const LONGEST_PAUSE_MS = 5000;
 
-/** How often who does not wait tries again after a failure, or a `busy`. */
+/** How many tries a request that does not wait has, where one fails or finds the row `busy`. */
 const TRIES = 4;
 
 /** One try at a lock, from the request to the end of the lease. */
@@ -120,7 +120,7 @@ export class Acquisition implements Turn {
     this.lease?.wake();
   }
 
-  /** Ends it, whatever it is doing, though its caller did not. */
+  /** Ends it in any state, though its caller did not. */
   async stop(): Promise<void> {
     this.cancel(abortError());
     await (this.lease ? this.lease.lose("released") : this.end());
@@ -209,7 +209,7 @@ export class Acquisition implements Turn {
           if (!force) throw this.#inVain();
           const request = { ...this.key, force };
           await this.calls.persist("lock-release", request, () => !this.#abort.signal.aborted);
-          // once only: who is in line has the next turn, and is not to be thrown out as well
+          // once only: those in line have the next turns, and are not to be forced out as well
           force = false;
           waits = true;
           continue;
@@ -242,7 +242,7 @@ export class Acquisition implements Turn {
   #grant(granted: GrantedAnswer, sentAt: Instant): Lease {
     const { changed, order } = this.#shared;
     // Such an answer leaves too little of the lease. Asked again, the service says how much there really is.
-    if (timeSince(sentAt) > this.ttlSeconds * 500) throw failure(0, "");
+    if (timeSince(sentAt) > this.ttlSeconds * 500) throw failure(0, "Late");
     for (const { lease } of order.about(this.ids)) lease?.lose("taken_over");
     this.lease = new Lease(this, granted, sentAt);
     this.#answered();
@@ -250,13 +250,13 @@ export class Acquisition implements Turn {
     return this.lease;
   }
 
-  /** Says so to who waits for it: a steal, a query. */
+  /** Lets a steal or a query go on that waits for an answer. */
   #answered(): void {
     this.#answer();
     this.answered = undefined;
   }
 
-  /** The error of having waited in vain, which names who is in the way: a request of this client, or somebody else. */
+  /** The error of having waited in vain. It names the holder: a request of this client, or another caller. */
   #inVain(): LockError {
     const [first = this] = this.#shared.order.about(this.ids);
     const lock = first.lease && locksOf(first.lease.granted)[0];

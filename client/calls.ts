@@ -182,7 +182,7 @@ export class Calls {
         "content-type": "application/json",
       },
       body: JSON.stringify(body),
-    }).catch(() => {}); // nobody is left to hear of it; the lease ends by itself
+    }).catch(() => {}); // no caller is left; the lease ends by itself
   }
 }
 
@@ -197,7 +197,7 @@ async function answerOf<F extends keyof Functions>(
   const locks = isAnswer && lock_id ? [data.lock, data.locks].flat() : [];
   if (isAnswer && locks.every((lock) => !lock || lock.lock_id === lock_id)) return data;
   const response = (error as { context?: Partial<Response> } | null)?.context;
-  // the message of the error is always the same; the body, which can be read once, tells
+  // the message of the error is always the same; the reason is in the body, which can be read once
   const body = await response?.json?.().catch(() => {}) as Partial<ErrorBody> | undefined;
   throw failure(response?.status ?? 0, body?.message ?? name, body);
 }

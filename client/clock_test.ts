@@ -44,17 +44,17 @@ for (
     "the state": (lease: Lease) => lease.state === "lost",
   })
 ) {
-  Deno.test(`timers are late, and the lease is over: who looks at ${what} is told at once`, async () => {
-    let told = false;
+  Deno.test(`timers are late, and the lease is over: who looks at ${what} knows it at once`, async () => {
+    let known = false;
     const outcome = await holding(async (lease) => {
       assertEquals(isOver(lease), false);
       const { now } = performance;
       performance.now = () => now() + 8_000;
-      told = isOver(lease);
+      known = isOver(lease);
       performance.now = now;
       return await Promise.resolve("");
     });
-    assertEquals([told, outcome], [true, "deadline"]);
+    assertEquals([known, outcome], [true, "deadline"]);
   });
 }
 
@@ -65,7 +65,7 @@ Deno.test("many who failed together come back apart: full jitter", () => {
   assertLess(Math.min(...pauses), 500);
 });
 
-/** A write that ends when its signal aborts; and what it was told before it was sent. */
+/** A write that ends when its signal aborts; and what was set on it before it was sent. */
 class HangingWrite implements Guardable {
   readonly headers: Record<string, string> = {};
   signal: AbortSignal | undefined;
@@ -122,13 +122,15 @@ Deno.test("a guarded write is given up with its lease, by its caller, or after 1
 async function watched(
   answers: (question: number) => [held: number, ms: number],
   { status, until }: { status: string; until: number },
-): Promise<{ told: string[]; asked: number[] }> {
+): Promise<{ reported: string[]; asked: number[] }> {
   using time = virtualTime(1);
-  const told: string[] = [];
+  const reported: string[] = [];
   const asked: number[] = [];
   const channel = {
     on: () => channel,
-    subscribe: (tell: (status: string) => void) => (setTimeout(() => tell(status), 100), channel),
+    subscribe: (
+      report: (status: string) => void,
+    ) => (setTimeout(() => report(status), 100), channel),
   };
   const supabase = { channel: () => channel, removeChannel: () => {} } as unknown as SupabaseClient;
   const begun = time.now();
@@ -138,27 +140,29 @@ async function watched(
     return { held: Array(held).fill({}), pending: [] };
   };
   const stop = watchVideo(supabase, KEY.video_id, query, ({ held }) => {
-    told.push(`${time.now() - begun}: ${held.length}`);
+    reported.push(`${time.now() - begun}: ${held.length}`);
   });
   setTimeout(stop, until);
   await time.run(() => {});
-  return { told, asked };
+  return { reported, asked };
 }
 
-Deno.test("watch asks every five seconds, every thirty beside Realtime, and tells what has changed", async () => {
+Deno.test("watch asks every five seconds, every thirty beside Realtime, and reports what has changed", async () => {
   const changes = (question: number) => [question > 2 ? 1 : 0, 10] as [number, number];
   assertEquals(await watched(changes, { status: "CHANNEL_ERROR", until: 21_000 }), {
-    told: ["10: 0", "10030: 1"],
+    reported: ["10: 0", "10030: 1"],
     asked: [0, 5_010, 10_020, 15_030, 20_040],
   });
   assertEquals(await watched(changes, { status: "SUBSCRIBED", until: 65_000 }), {
-    told: ["10: 0", "30120: 1"],
+    reported: ["10: 0", "30120: 1"],
     asked: [0, 100, 30_110, 60_120],
   });
 });
 
-Deno.test("watch does not tell an answer that is older than the last question", async () => {
+Deno.test("watch does not report an answer that is older than the last question", async () => {
   // the first answer comes when the second question, at the channel's word, has been answered
   const crossing = (question: number) => (question === 1 ? [0, 500] : [1, 10]) as [number, number];
-  assertEquals((await watched(crossing, { status: "SUBSCRIBED", until: 1_000 })).told, ["110: 1"]);
+  assertEquals((await watched(crossing, { status: "SUBSCRIBED", until: 1_000 })).reported, [
+    "110: 1",
+  ]);
 });

@@ -13,7 +13,7 @@ for (const [i, { name, run }] of WEB_LOCKS.entries()) {
 /** Where Node 24.9 is known to differ from the specification. */
 const NODE_DIFFERS = [
   "combinations are judged before the signal is asked whether it has aborted",
-  "who waits stops waiting when the signal aborts, and the holder goes on", // still told as pending afterwards
+  "who waits stops waiting when the signal aborts, and the holder goes on", // still listed as pending afterwards
 ];
 
 Deno.test("Node 24's navigator.locks pass the suite, but for two known differences", async () => {

@@ -13,7 +13,7 @@ import { watchVideo } from "./watch.ts";
 /** Which of the databases that a `forVideo` manager may name: the service's rule. */
 const NAME = /^[a-z][a-z0-9_-]{0,62}$/;
 
-/** A database that nobody writes: who holds its lock resumes a lease of that video. */
+/** A database without data: the holder of its lock resumes a lease of that video. */
 const RESUME = "holdfast-resume";
 
 /** Options of {@link createLockClient}. */
@@ -53,7 +53,7 @@ export class LockClient {
   }
 
   /**
-   * Takes a lock, runs the callback while it is held, and releases it, whatever happens.
+   * Takes a lock, runs the callback while it is held, and releases it in every case.
    *
    * @param key Which lock; with `database_names` all of them or none.
    * @param options See {@link LockOptions}.
@@ -74,7 +74,7 @@ export class LockClient {
   }
 
   /**
-   * Takes a lock without a callback. Whoever calls it has to release the lease: `await using` does.
+   * Takes a lock without a callback. The caller has to release the lease: `await using` does.
    *
    * @param key Which lock.
    * @param options See {@link LockOptions}.
@@ -122,7 +122,7 @@ export class LockClient {
   }
 
   /**
-   * Tells who holds and who waits, at first and whenever it changes: by Realtime where it answers, else by two requests
+   * Reports holders and waiters, at first and after each change: by Realtime where it answers, else by two requests
    * every five seconds.
    *
    * @param of The video.
@@ -141,7 +141,7 @@ export class LockClient {
    * @param handle What `lease.detach()` gave.
    * @param options Its length and so on; those of the handle where left out.
    * @returns The lease.
-   * @throws An AbortError whose cause is a {@link LockLostError} where it has ended, or somebody else has resumed it.
+   * @throws An AbortError whose cause is a {@link LockLostError} where it has ended, or has been resumed elsewhere.
    */
   async resume(
     { key, lockId, ttlSeconds, holder }: LeaseHandle,
@@ -177,7 +177,7 @@ export class LockClient {
     if (!lease) return await callback(null);
     return await new Promise((resolve, reject) => {
       const { signal } = lease;
-      // who has lost the lock hears of it at once, whatever the callback still does
+      // a lost lock is reported at once, even while the callback still runs
       const broken = () => lease.isOwnEnd || reject(abortError(signal.reason));
       if (signal.aborted) return broken();
       signal.addEventListener("abort", broken);
@@ -185,7 +185,7 @@ export class LockClient {
     });
   }
 
-  /** Listens while there is something to listen for, and tells the other tabs. */
+  /** Listens while there is something to listen for, and notifies the other tabs. */
   #changed(ids: readonly string[]): void {
     const { calls, order } = this.#shared;
     const all = (what: "wake" | "leave") => () => order.turns.forEach((turn) => turn[what]());
@@ -194,7 +194,7 @@ export class LockClient {
       leave: all("leave"),
       hear: (ids) => order.about(ids).forEach((turn) => turn.wake()),
     });
-    if (ids.length) this.#listening.tell(ids);
+    if (ids.length) this.#listening.notify(ids);
     if (!order.turns.length) this.#listening = void this.#listening.stop();
   }
 }

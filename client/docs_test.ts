@@ -32,6 +32,15 @@ const GIVEN: Record<string, string> = {
   locks: `const locks = createLockClient(worker, { holder: "worker-1" });`,
 };
 
+/** Calls the edge function of a block. */
+const CALL = `
+const body = { video_id: Deno.args[0], rows: [{ video_id: Deno.args[0], line: 2, text: "Bye" }] };
+const headers = { authorization: "Bearer " + Deno.args[1] };
+const post = { method: "POST", headers, body: JSON.stringify(body) };
+const { status } = await served.fetch(new Request("http://127.0.0.1", post));
+if (status !== 204) throw new Error(String(status));
+`;
+
 function program(block: string): string {
   // a user's page is signed in already, which the block says in a comment
   const text = block.replaceAll(`"holdfast"`, `"../client/mod.ts"`)
@@ -39,11 +48,15 @@ function program(block: string): string {
       "createClient(url, publishableKey)",
       `createClient(url, publishableKey, { accessToken: async () => Deno.args[1]! })`,
     );
+  // an edge function is called as a user's page would call it
+  const serves = text.includes("export default {");
+  const called = text.replace("export default {", "const served = {");
   const missing = Object.entries(GIVEN)
     .filter(([name]) => !new RegExp(`(const|import \\{[^}]*) ?\\b${name}\\b`).test(text)).map((
       [, line],
     ) => line);
-  return [...missing, text, "Deno.exit(0); // a page or a worker would go on"].join("\n");
+  return [...missing, called, serves ? CALL : "", "Deno.exit(0); // a page or a worker would go on"]
+    .join("\n");
 }
 
 /** The application's own table, as docs/how-to/guard-a-table.md has it. */
@@ -102,7 +115,15 @@ for (const { page, files } of programs) {
     await using tenant = await newTenant();
     const anna = await tenant.join("anna");
     for (const file of files) {
-      await deno("run", "-A", "--no-check", file, tenant.video, anna.token);
+      await deno(
+        "run",
+        "-A",
+        "--no-check",
+        "--node-modules-dir=manual",
+        file,
+        tenant.video,
+        anna.token,
+      );
     }
   });
 }

@@ -8,7 +8,7 @@ import type { BrokenRule, ErrorBody, ErrorCode, Holder, LostReason, Queue } from
  */
 export type LockErrorCode = ErrorCode | "NO_ANSWER" | "LOCK_NOT_ACQUIRED" | "LOCK_LOST";
 
-/** Whatever the client throws, but for what Web Locks says should be a `DOMException` or a `TypeError`. */
+/** What the client throws, except where Web Locks prescribe a `DOMException` or a `TypeError`. */
 export class LockError extends Error {
   override readonly name: string = "LockError";
   declare readonly code: LockErrorCode;
@@ -54,7 +54,7 @@ export function failure(status: number, message: string, body: Partial<ErrorBody
 }
 
 /**
- * Tells failures that pass from those that do not.
+ * Separates temporary failures from final ones.
  *
  * @param error Anything that was thrown.
  * @returns Whether the same request may succeed later.
@@ -80,7 +80,7 @@ export class LockLostError extends LockError {
 }
 
 /**
- * Says who is in the way.
+ * The error for a lock that another acquisition has.
  *
  * @param holder Who holds the lock, where known.
  * @param queue The line for it, where known.

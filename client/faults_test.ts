@@ -177,7 +177,7 @@ Deno.test("an answer that names another lease renews nothing", async () => {
   assertGreater(foreign, 1);
 });
 
-Deno.test("what goes wrong for good is told at once, with the service's own code", async () => {
+Deno.test("a final failure is reported at once, with the service's own code", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const locks = createLockClient(anna.client);

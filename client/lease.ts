@@ -94,7 +94,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
     return this.#ending ? "lost" : this.#failures || this.#slept ? "in doubt" : "held";
   }
 
-  /** How long it is held at least if nothing more is heard, in seconds: less than until `expires_at`, never more. */
+  /** How long it is held at least without another renewal, in seconds: less than until `expires_at`, never more. */
   get secondsLeft(): number {
     return this.#ending ? 0 : Math.max(0, this.#deadline - performance.now()) / 1000;
   }
@@ -110,7 +110,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
     return guardQuery(query, this);
   }
 
-  /** Says that somebody is at work: `maxIdleSeconds` counts from now. */
+  /** Reports activity: `maxIdleSeconds` counts from now. */
   touch(): void {
     this.#touchedAt = performance.now();
   }
@@ -148,7 +148,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
     };
   }
 
-  /** Renews now instead of later: call it when something has been heard of this lock, and a loss is known at once. */
+  /** Renews now instead of later. Call it on news of this lock from elsewhere, so that a loss is known at once. */
   wake(): void {
     this.#look();
     this.#alarm.ring();
@@ -161,7 +161,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
       this.#ending = this.#parts.endLease(reason);
       this.#alarm.ring();
       this.#abort.abort(new LockLostError(reason, holder));
-      this.#tell("statechange");
+      this.#emit("statechange");
     }
     return this.#ending;
   }
@@ -171,16 +171,16 @@ export class Lease extends EventTarget implements AsyncDisposable {
     return this.lose(reason);
   }
 
-  #tell(type: string): void {
+  #emit(type: string): void {
     this.dispatchEvent(new Event(type));
   }
 
-  /** Some monotonic clocks stand still while a machine sleeps. The wall clock tells; a renewal settles it. */
+  /** Some monotonic clocks stand still while a machine sleeps. The wall clock shows it; a renewal settles it. */
   get #slept(): boolean {
     return Date.now() - this.#renewedAt > this.#parts.ttlSeconds * 1000;
   }
 
-  /** A timer may be late, after a sleep or in a hidden page. Whoever asks is told the truth. */
+  /** A timer may be late, after a sleep or in a hidden page. A caller that looks gets the truth. */
   #look(): void {
     if (performance.now() >= this.#deadline) this.lose("deadline");
     else if (this.#slept) this.#alarm.ring();
@@ -221,7 +221,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
         ? backOff(this.#failures, quarter)
         : Math.max(quarter / 9, this.#deadline - 3 * quarter - performance.now());
       await this.#alarm.sleep(pause);
-      // an answer that takes longer is not waited for, but heard nevertheless
+      // an answer that takes longer is not waited for, but still counts when it comes
       if (!this.#ending && !await settlesWithin(this.#renew(), quarter)) this.#fail();
     }
   }
@@ -245,7 +245,7 @@ export class Lease extends EventTarget implements AsyncDisposable {
       } else if (answer.reason === "busy") this.#fail();
       else this.lose(answer.reason, answer.holder);
     } catch (error) {
-      // who signs in again may still be in time
+      // a user who signs in again may still be in time
       const mayPass = isTemporary(error) || (error as LockError).code === "NOT_AUTHENTICATED";
       if (mayPass) this.#fail();
       else this.lose("forbidden");
@@ -253,18 +253,18 @@ export class Lease extends EventTarget implements AsyncDisposable {
   }
 
   #fail(): void {
-    if (!this.#ending && !this.#failures++) this.#tell("statechange");
+    if (!this.#ending && !this.#failures++) this.#emit("statechange");
   }
 
   async #succeed(length: number): Promise<void> {
     const wasInDoubt = this.#failures;
     this.#failures = 0;
-    if (wasInDoubt) this.#tell("statechange");
+    if (wasInDoubt) this.#emit("statechange");
     if (!length && !this.waiting.length) return;
     this.waiting = {
       length,
       holders: length ? await readWaiters(this.#parts.calls.supabase, this.key) : [],
     };
-    this.#tell("waiting");
+    this.#emit("waiting");
   }
 }

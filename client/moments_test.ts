@@ -185,7 +185,7 @@ Deno.test("calls that find the token expired at the same time refresh the sessio
   await sql`delete from auth.users where id = ${id}`;
 });
 
-Deno.test("who steals from oneself is told at once, and not at the next renewal", async () => {
+Deno.test("a steal from one's own request is known at once, and not at the next renewal", async () => {
   await using tenant = await newTenant();
   const anna = await tenant.join("anna");
   const locks = createLockClient(anna.client);

@@ -14,8 +14,8 @@ export interface Turn {
 }
 
 /**
- * Keeps the order among the requests of one client, as Web Locks has it: who asked first is first, who steals goes before
- * those who wait, and only the first of those who want the same lock talks to the service.
+ * Keeps the order among the requests of one client, as in Web Locks: first come, first served; a steal goes before those
+ * that wait; and only the first of those who want the same lock talks to the service.
  */
 export class Order<T extends Turn> {
   /** All that there are, in order; those who steal first. */
@@ -32,7 +32,7 @@ export class Order<T extends Turn> {
   }
 
   /**
-   * Whom a turn has to wait for.
+   * The turns that a turn has to wait for.
    *
    * @param turn A turn that has entered.
    * @returns When each of them is out of the way; none if it is its turn.
@@ -41,7 +41,7 @@ export class Order<T extends Turn> {
     const all = this.about(turn.ids);
     const place = all.indexOf(turn);
     if (!turn.steals) return all.slice(0, place).map(({ over }) => over);
-    // Who steals takes from who holds, and goes before who waits. What is open already has to be decided first, so that it
+    // A steal takes from the holder, and goes before those that wait. What is open already is decided first, so that it
     // is the later one.
     return all.slice(place + 1).flatMap((other) => {
       if (other.isEnding) return [other.over];

@@ -27,12 +27,12 @@ export function isHidden(): boolean | undefined {
  *
  * @param calls Whose session.
  * @param reactions What to do.
- * @returns What tells the other tabs, and what stops listening.
+ * @returns What notifies the other tabs, and what stops listening.
  */
 export function listen(
   calls: Calls,
   { wake, leave, hear }: Reactions,
-): { tell(ids: readonly string[]): void; stop(): void } {
+): { notify(ids: readonly string[]): void; stop(): void } {
   const end = new AbortController();
   const { signal } = end;
   // of the window or of the worker; Node has no such function, and nothing happens to it either
@@ -62,7 +62,7 @@ export function listen(
     : undefined;
 
   return {
-    tell: (ids) => channel?.postMessage(ids),
+    notify: (ids) => channel?.postMessage(ids),
     stop() {
       end.abort();
       channel?.close();

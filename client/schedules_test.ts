@@ -33,7 +33,7 @@ interface Run {
   calls: number;
   /** What each request came to. */
   outcomes: string[];
-  /** How long the lock was with nobody at most while somebody wanted it, in milliseconds. */
+  /** How long the lock was with nobody at most while it was wanted, in milliseconds. */
   idle: number;
 }
 
@@ -88,7 +88,7 @@ async function run({ seed, way, work = 12_000, steals = true }: Plan): Promise<R
   await time.run(() => {
     for (const lease of leases) {
       if (lease.state === "lost") continue;
-      // who was stolen from hears of it with the thief's answer, or with the next renewal; the fence does not wait for it
+      // a stolen lease is known with the thief's answer, or with the next renewal; the fence does not wait for that
       const isTheirs = lock.current?.lockId === lease.lockId ||
         lock.ended.get(lease.lockId) === "taken_over";
       assert(isTheirs, `at ${time.now()} ms one believes to hold what the service has given away`);

@@ -37,9 +37,9 @@ const readWaiting = (supabase: SupabaseClient, video_id: string) =>
   read(supabase, "waiting_locks", COLUMNS, video_id, "position");
 
 /**
- * Reads who waits for some locks, in one request.
+ * Reads the waiters of some locks, in one request.
  *
- * @param supabase Who asks.
+ * @param supabase The caller's client.
  * @param key Which locks.
  * @returns Their names, for each lock in order; none where they cannot be read.
  */
@@ -51,9 +51,9 @@ export async function readWaiters(supabase: SupabaseClient, key: Key): Promise<s
 }
 
 /**
- * Reads who holds and who waits, in two requests.
+ * Reads holders and waiters, in two requests.
  *
- * @param supabase Who asks.
+ * @param supabase The caller's client.
  * @param video_id The video.
  * @returns The rows, in order.
  * @throws {LockError} Where they cannot be read.
@@ -97,7 +97,7 @@ export function snapshotOf(
 
   const foreign = views.held.filter((row) => own.every(({ lockId }) => lockId !== row.lock_id));
   const running = own.filter(({ isEnding }) => !isEnding);
-  // In the view a place has no lock_id. Those of this client are told by their holder, and stay where they are in line.
+  // In the view a place has no lock_id. Those of this client are recognized by their holder, and stay where they are in line.
   const isInLine = ({ name }: LockInfo) =>
     views.waiting.some((row) => row.database_name === name && row.lock_holder_user_id === clientId);
   return {

@@ -17,13 +17,13 @@ export interface LockOptions {
   steal?: boolean | undefined;
   /** Stops waiting; its reason rejects the request. After the grant it does nothing. */
   signal?: AbortSignal | undefined;
-  /** With `steal`: take it from anybody. Needs the secret key, or an administrator of the tenant. */
+  /** With `steal`: end any holder's lease; those who wait have their turns first. For the secret key and the tenant's admins. */
   force?: boolean | undefined;
   /** Length of the lease, in seconds: 1 to 3600. It is renewed at a quarter of it. Default 60. */
   ttlSeconds?: number | undefined;
   /** How long to wait at most, in seconds. Default 60; with `forVideo` there is no limit. */
   waitSeconds?: number | undefined;
-  /** Without a `touch()` for so long, in seconds, the lease gives way to whoever waits. Default: never. */
+  /** Without a `touch()` for so long, in seconds, the lease gives way to a waiter. Default: never. */
   maxIdleSeconds?: number | undefined;
 }
 
@@ -39,7 +39,7 @@ export type LostReason =
 /** `in doubt`: it cannot be renewed just now. It is held until its deadline, and may be renewed until then. */
 export type LeaseState = "held" | "in doubt" | "lost";
 
-/** Who waits for a lock that one holds. */
+/** The waiters for a lock that is held. */
 export interface Waiting {
   /** How many, as of the last renewal. */
   length: number;
@@ -47,7 +47,7 @@ export interface Waiting {
   holders: string[];
 }
 
-/** A lease without a keeper: plain data, to be sent to whoever resumes it. */
+/** A lease without a keeper: plain data, to be sent to the process that resumes it. */
 export interface LeaseHandle {
   key: Key;
   lockId: string;

@@ -3,13 +3,13 @@ import type { LockSnapshot } from "./types.ts";
 
 /** Where Realtime does not answer, two requests each time. In milliseconds. */
 const POLL_MS = 5000;
-/** Where it does: a lease that runs out, and who waits, change no row that it tells of. In milliseconds. */
+/** Beside Realtime: a lease that runs out, and a change in the line, change no row that it reports. In milliseconds. */
 const POLL_BESIDE_REALTIME_MS = 30_000;
 
 /**
- * Tells a video's locks whenever they change.
+ * Reports a video's locks after each change.
  *
- * @param supabase Who watches.
+ * @param supabase The watcher's client.
  * @param video_id The video.
  * @param query Asks for a snapshot.
  * @param callback Gets every snapshot that differs from the one before.
@@ -49,7 +49,8 @@ export function watchVideo(
     });
   look();
   return () => {
-    looks = NaN; // unlike any number: no look that is under way, or still set off by the channel, is followed by another
+    // unlike any number: a look that is under way, or that the channel still sets off, is followed by no other
+    looks = NaN;
     clearTimeout(timer);
     supabase.removeChannel(channel);
   };

@@ -4,6 +4,7 @@
  *     deno task test:adopt                     all projects, on both
  *     deno task test:adopt seed colliding      these projects
  *     --postgres 15                            on this version only
+ *     --tarball FILE                           a package that `deno task pack` has made; default: a new one
  *     --contract supabase/tests/contract/x.ts  of the contract's tests these files only; "none" for none
  *
  * For each project: its own migrations by `db push`; the packed `npx holdfast install`; `db push`, `functions deploy`
@@ -85,8 +86,10 @@ async function postgres15(): Promise<string> {
 }
 
 /** The packed `holdfast`, and what its next version may be: one more migration, and a changed function. */
-async function packages(folder: string): Promise<{ bin: string; next: string }> {
-  const tarball = await pack();
+async function packages(
+  folder: string,
+  tarball: string,
+): Promise<{ bin: string; next: string }> {
   await Deno.writeTextFile(join(folder, "package.json"), `{ "private": true }`);
   await run(["npm", "install", "--no-audit", "--no-fund", "--omit=peer", tarball], folder);
   const first = join(folder, "node_modules/holdfast");
@@ -231,7 +234,7 @@ async function restore({ lab, database, own }: Site): Promise<void> {
   const other = await lab.database();
   const text = await dump(database.url, ["--schema=public", "--schema=holdfast"]);
   const script = text.replace(
-    /^(CREATE SCHEMA public;|COMMENT ON SCHEMA public .*|\\(un)?restrict .*)$/gm,
+    /^(CREATE SCHEMA public;|COMMENT ON SCHEMA public .*|SET transaction_timeout .*|\\(un)?restrict .*)$/gm,
     "",
   );
   await other.admin(script);
@@ -292,24 +295,21 @@ async function adopt(site: Site, next: string, tests: string[]): Promise<string[
   await restore(site);
   if (tests.length > 0) {
     said.push(await contract(site, tests));
-    if (site.own.forContract) await site.database.query(UNDO_FOR_CONTRACT);
+    if (site.own.afterContract) await site.database.query(site.own.afterContract);
   }
   await upgrade(site, next);
   await remove(site, before, next);
   return said;
 }
 
-/** Takes back what let the contract's tests write members. */
-const UNDO_FOR_CONTRACT = `
-  drop view public.tenant_members;
-  do $$ begin
-    if to_regclass('public.own_members') is not null then alter table public.own_members rename to tenant_members; end if;
-  end $$`;
-
 async function main(): Promise<void> {
   const { values, positionals } = parseArgs({
     args: Deno.args,
-    options: { postgres: { type: "string" }, contract: { type: "string", multiple: true } },
+    options: {
+      postgres: { type: "string" },
+      tarball: { type: "string" },
+      contract: { type: "string", multiple: true },
+    },
     allowPositionals: true,
   });
   const names = positionals.length > 0 ? positionals : Object.keys(PROJECTS);
@@ -318,7 +318,7 @@ async function main(): Promise<void> {
   const tests = asked.includes("none") ? [] : asked;
   const folder = await Deno.makeTempDir({ prefix: "holdfast-adopt-" });
   try {
-    const { bin, next } = await packages(folder);
+    const { bin, next } = await packages(folder, values.tarball ?? await pack());
     const cli =
       (await run(["npx", "--yes", `--package=${CLI}`, "--call=command -v supabase"], folder))
         .trim().split("\n").at(-1)!;

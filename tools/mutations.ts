@@ -23,7 +23,7 @@ const PROJECT = join(import.meta.dirname!, "..");
 /** As many as the machine has cores for; the tests measure times. */
 const AT_ONCE = 2;
 /** A mutation may make a test wait for ever, which is noticed, too. For a file of tests, and for one test of it. */
-const TOO_LONG_MS = { file: 90_000, test: 20_000 };
+const TOO_LONG_MS = { file: 90_000, test: 45_000 };
 
 /** What became of one run: nothing, the name of the first test that failed, or what else was wrong. */
 interface Outcome {
@@ -139,7 +139,8 @@ class Workshop implements AsyncDisposable {
     const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
     if (success) return / 0 passed/.test(text) ? { wrong: "there is no such test" } : {};
     const failed = text.match(/^ *(.+) \.\.\. (?:FAILED|cancelled)/m)?.[1];
-    return failed === undefined ? { wrong: text.trim().slice(-2000) } : { failed };
+    if (failed === undefined) return { wrong: text.trim().slice(-2000) };
+    return { failed: `${failed}: ${text.match(/^error: (.+)/m)?.[1]}` };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -12,6 +12,9 @@ const REPLACEABLE: Record<string, string> = {
   COMMENT: "CommentStmt",
 };
 
+/** What is new with all that belongs to it. What belongs to a table that was there before is left to the developer. */
+const WHOLE = /^(SCHEMA|TABLE|TYPE|DOMAIN|SEQUENCE|INDEX)$/;
+
 /** The next migration, as far as it can be made. */
 export interface NextMigration {
   /** Its SQL; empty where nothing can be made. */
@@ -69,11 +72,11 @@ function drop({ type, schema, name, should }: Difference): string[] {
 /** Whether a statement makes, or is part of what makes, the entry as it should be. */
 function isAbout({ kind, text }: Statement, { type, schema, name, is }: Difference): boolean {
   const replaceable = REPLACEABLE[type];
-  if (replaceable ? kind !== replaceable : is !== undefined) return false;
+  if (replaceable ? kind !== replaceable : is !== undefined || !WHOLE.test(type)) return false;
   const words = name.replace(/\(.*/, "").split(" ");
   const own = words.at(-1)!;
-  const isOfTable = type === "TRIGGER" || type === "POLICY";
-  const named = schema === "-" || isOfTable ? own : `${schema}.${own}`;
+  const hasNoSchema = schema === "-" || ["TRIGGER", "POLICY", "INDEX"].includes(type);
+  const named = hasNoSchema ? own : `${schema}.${own}`;
   // of a new table its columns' comments, too; but not, for a table's comment, those of its columns
   const end = replaceable ? "(?![\\w.])" : "\\b";
   return new RegExp(`(?<![\\w.])${RegExp.escape(named)}${end}`).test(head({ kind, text }));

@@ -48,6 +48,12 @@ export async function packedBytes(): Promise<number> {
   return gzipSync(await bundle(true), { level: 9 }).byteLength;
 }
 
+/** The project's deno.json, which has the versions. */
+async function versions(): Promise<{ version: string; supabase: string }> {
+  const { imports, version } = JSON.parse(await Deno.readTextFile(join(PROJECT, "deno.json")));
+  return { version, supabase: imports["@supabase/supabase-js"].split("@").at(-1) };
+}
+
 /** The package's own description. */
 function manifest(version: string, supabase: string) {
   return {
@@ -122,10 +128,7 @@ async function run([command, ...first]: string[], args: string[], cwd = PROJECT)
 export async function pack(): Promise<string> {
   await Deno.remove(OUT, { recursive: true }).catch(() => {});
   await Deno.mkdir(OUT, { recursive: true });
-  const { imports, version = "0.1.0" } = JSON.parse(
-    await Deno.readTextFile(join(PROJECT, "deno.json")),
-  );
-  const supabase = imports["@supabase/supabase-js"].split("@").at(-1);
+  const { version, supabase } = await versions();
   await Deno.writeTextFile(
     join(OUT, "package.json"),
     JSON.stringify(manifest(version, supabase), null, 2),
@@ -146,6 +149,8 @@ if (import.meta.main) {
   const tarball = await pack();
   await run(["npx", "--yes", "publint@0.3.25"], ["--strict", tarball]);
   await run(["npx", "--yes", "@arethetypeswrong/cli@0.18.5"], ["--profile", "esm-only", tarball]);
-  if (Deno.args.includes("--projects")) await tryInProjects(tarball);
+  if (Deno.args.includes("--projects")) {
+    await tryInProjects(tarball, `@supabase/supabase-js@${(await versions()).supabase}`);
+  }
   console.log(tarball);
 }

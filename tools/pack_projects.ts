@@ -1,6 +1,5 @@
 import { join } from "node:path";
-
-const PEER = "@supabase/supabase-js@2.119.1";
+import { firstProgram } from "../client/support/programs.ts";
 
 /** What a caller's page or worker may look like; it has to compile strictly, and to run. */
 const CALLER = `
@@ -68,16 +67,40 @@ async function tryInstall(folder: string, version: string): Promise<void> {
   console.log(`Node ${version}: installed`);
 }
 
+/** Opens what Vite has built in Chromium, and gives what the page says in the end. */
+async function show(dist: string): Promise<string> {
+  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
+    const { pathname } = new URL(request.url);
+    const file = await Deno.readFile(join(dist, pathname === "/" ? "index.html" : pathname))
+      .catch(() => undefined);
+    const type = pathname.endsWith(".js") ? "text/javascript" : "text/html";
+    return new Response(file as BodyInit, {
+      status: file ? 200 : 404,
+      headers: { "content-type": type },
+    });
+  });
+  const url = `http://127.0.0.1:${server.addr.port}/`;
+  const page = await inProject(
+    ...[dist, await firstProgram(), "--headless=new", "--no-sandbox"] as const,
+    ...["--virtual-time-budget=30000", "--dump-dom", url],
+  );
+  await server.shutdown();
+  const text = /<body[^>]*>([^<]*)/.exec(page)?.[1]?.trim();
+  if (text !== "used in a page") throw new Error(`The page says:\n${page}`);
+  return text;
+}
+
 /**
  * Installs the tarball where nothing else is, and uses it: in Node 20, in Node 24, and in a Vite project in TypeScript.
  *
  * @param tarball Path of the tarball.
+ * @param peer supabase-js, as npm names it.
  */
-export async function tryInProjects(tarball: string): Promise<void> {
+export async function tryInProjects(tarball: string, peer: string): Promise<void> {
   for (const version of ["20.19.0", "24.9.0"]) {
     // Node 20 has no WebSocket, and supabase-js wants one at hand even where Realtime is not used
     const caller = CALLER.replace("{});", "{ realtime: { transport: class {} } });");
-    const folder = await project({ "main.js": caller }, tarball, PEER);
+    const folder = await project({ "main.js": caller }, tarball, peer);
     const node = ["--yes", `--package=node@${version}`, "node", "main.js"];
     console.log(`Node ${version}: ${(await inProject(folder, "npx", ...node)).trim()}`);
     await tryInstall(folder, version);
@@ -85,13 +108,13 @@ export async function tryInProjects(tarball: string): Promise<void> {
   }
   const files = {
     "index.html": '<script type="module" src="/main.ts"></script>',
-    "main.ts": CALLER,
+    "main.ts": `${CALLER}\ndocument.body.textContent = "used in a page";`,
     "types.ts": TYPES,
     "tsconfig.json": JSON.stringify(VITE_CONFIG),
   };
-  const folder = await project(files, tarball, PEER, "vite@8.3.8", "typescript@5.9.3");
+  const folder = await project(files, tarball, peer, "vite@8.3.8", "typescript@5.9.3");
   await inProject(folder, "npx", "tsc");
   await inProject(folder, "npx", "vite", "build", "--target", "es2022");
-  console.log("Vite with TypeScript: built");
+  console.log(`Vite with TypeScript: ${await show(join(folder, "dist"))}`);
   await Deno.remove(folder, { recursive: true });
 }

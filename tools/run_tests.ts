@@ -9,8 +9,11 @@
  * @module
  */
 import { basename, join } from "node:path";
+// @ts-types="@types/pg"
+import pg from "pg";
 import { isolateEnvironment } from "../local/environment.ts";
 import { readKeys } from "../local/keys.ts";
+import { ADMIN } from "../local/postgres/cluster.ts";
 import { StackError } from "../local/stack_error.ts";
 import { startStack } from "../local/stack.ts";
 import { CLI } from "./supabase_cli.ts";
@@ -29,9 +32,9 @@ type Environment = Record<keyof typeof VARIABLES, string> & {
 
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
-const ON_THE_EMBEDDED = ["local/tests", "install"];
+const ON_THE_EMBEDDED = ["local/tests"];
 /** They wait more than they compute, so they run beside the others, on a stack of their own. */
-const BESIDE = ["client", "examples"];
+const BESIDE = ["client", "examples", "install"];
 
 async function main([...args]: string[]): Promise<number> {
   isolateEnvironment();
@@ -60,15 +63,28 @@ async function onStackOfItsOwn(
   cleanUp.defer(() => Deno.remove(data, { recursive: true }));
   const stack = await startStack({ project: PROJECT, data, signal: interrupt.signal });
   cleanUp.defer(() => stack.stop());
+  const { jwtSecret, adminPassword } = await readKeys(join(data, "keys.json"));
+  await neverSync(stack.dbUrl, adminPassword);
   const code = await test(args, folders, {
     SUPABASE_URL: stack.url,
     SUPABASE_PUBLISHABLE_KEY: stack.publishableKey,
     SUPABASE_SECRET_KEY: stack.secretKey,
     SUPABASE_DB_URL: stack.dbUrl,
-    SUPABASE_JWT_SECRET: (await readKeys(join(data, "keys.json"))).jwtSecret,
+    SUPABASE_JWT_SECRET: jwtSecret,
   }, shown);
   if (code !== 0 && !interrupt.signal.aborted) await showLogs(join(data, "logs"));
   return code;
+}
+
+/** Nothing here outlives a power cut, so no commit waits for the disk. Tests of that have servers of their own. */
+async function neverSync(dbUrl: string, adminPassword: string): Promise<void> {
+  const url = new URL(dbUrl);
+  Object.assign(url, { username: ADMIN, password: adminPassword });
+  const admin = new pg.Client({ connectionString: url.href });
+  await admin.connect();
+  await admin.query("alter system set fsync = off");
+  await admin.query("select pg_reload_conf()");
+  await admin.end();
 }
 
 /** The stack that the environment names, if it names one. */

@@ -1,4 +1,4 @@
-// Runs in Chromium: a page that has the client, and tells the test what it believes.
+// Runs in Chromium: a page that has the client, and reports to the test what it believes.
 import { createClient, type SupabaseClient } from "@supabase/supabase-js";
 import { createLockClient, type Lease, type LockClient, type LockOptions } from "../mod.ts";
 import { WEB_LOCKS } from "../conformance/suite.ts";

@@ -117,7 +117,7 @@ export const ARGUMENTS: Case[] = [
     },
   },
   {
-    name: "a hyphen within a name is as good as any other character, and the mode may be told",
+    name: "a hyphen within a name is as good as any other character, and the mode may be given",
     async run({ locks, a }) {
       const lock = await locks.request(`${a}-x`, { mode: "exclusive" }, (lock: unknown) => lock);
       same([lock.name, lock.mode], [`${a}-x`, "exclusive"], "the lock");

@@ -19,7 +19,7 @@ export const QUERY: Case[] = [
     },
   },
   {
-    name: "query() tells name, mode and client of what is held and of what waits",
+    name: "query() gives name, mode and client of what is held and of what waits",
     async run({ locks, a }) {
       const held = hold(locks, a);
       const waiting = hold(locks, a);
@@ -39,7 +39,7 @@ export const QUERY: Case[] = [
     },
   },
   {
-    name: "query() tells each lock that is held once, and one client of all of them",
+    name: "query() lists each lock that is held once, and one client of all of them",
     async run({ locks, a, b }) {
       await locks.request(a, async () => {
         await locks.request(b, async () => {

@@ -66,7 +66,7 @@ export function deferred<T = void>(): Deferred<T> {
 }
 
 /**
- * Takes a lock and holds it until told.
+ * Takes a lock and holds it until it is let go.
  *
  * @param locks The manager.
  * @param name Name of the lock.

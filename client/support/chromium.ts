@@ -3,8 +3,7 @@ import { type Browser, type BrowserContext, chromium, type Page } from "playwrig
 import type { PageApi, Start } from "../browser/page.ts";
 import { publishableKey, url } from "../../supabase/tests/support/stack.ts";
 import type { User } from "../../supabase/tests/support/tenant.ts";
-
-const PROGRAMS = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+import { firstProgram } from "./programs.ts";
 
 /** A browser, and the pages' own server. */
 export interface Surfing extends AsyncDisposable {
@@ -78,22 +77,6 @@ export async function surf(): Promise<Surfing> {
       await server.shutdown();
     },
   };
-}
-
-/**
- * Looks for Chromium.
- *
- * @returns Path of the program.
- * @throws {Error} Where there is none, with how to get one.
- */
-export async function firstProgram(): Promise<string> {
-  const named = Deno.env.get("CHROMIUM");
-  for (const path of named ? [named] : PROGRAMS) {
-    if (await Deno.stat(path).then(() => true, () => false)) return path;
-  }
-  throw new Error(
-    "The browser tests need Chromium. Install it (apt-get install chromium), or name one in CHROMIUM.",
-  );
 }
 
 /**

@@ -1,10 +1,10 @@
-// A process that takes leases, never renews them, and prints for each when it was told that the lease is over.
-// Arguments: how many at once, how many rounds, a table that is guarded with `layout`, the video ids.
+// A process that takes leases, never renews them, and prints for each when its signal aborted.
+// Arguments: for how many seconds, a table that is guarded with `layout`, the video ids.
 import { createClient } from "@supabase/supabase-js";
 import { createLockClient } from "../mod.ts";
 
-/** What is told of one lease. Times are those of this machine, in milliseconds, as the database's are too. */
-export interface Told {
+/** What is reported of one lease. Times are those of this machine, in milliseconds, as the database's are too. */
+export interface Report {
   /** When its signal aborted. */
   abortedAt: number;
   /** When the database gives it away. */
@@ -15,7 +15,7 @@ export interface Told {
   write: string;
 }
 
-const [rounds, table, ...videos] = Deno.args as [string, string, ...string[]];
+const [seconds, table, ...videos] = Deno.args as [string, string, ...string[]];
 const key = Deno.env.get("SUPABASE_SECRET_KEY")!;
 const supabase = createClient(Deno.env.get("SUPABASE_URL")!, key, {
   global: {
@@ -31,8 +31,9 @@ const now = () => performance.timeOrigin + performance.now();
 const ticks: number[] = [];
 const ticker = setInterval(() => ticks.push(now()), 5);
 
-async function one(video_id: string): Promise<Told> {
-  const lease = await locks.acquire({ video_id, database_name: "layout" }, { ttlSeconds: 1 });
+async function one(video_id: string): Promise<Report> {
+  const options = { ttlSeconds: 2, waitSeconds: Infinity };
+  const lease = await locks.acquire({ video_id, database_name: "layout" }, options);
   const deadline = now() + lease.secondsLeft * 1000;
   const { signal } = lease;
   const abortedAt = await new Promise<number>((resolve) => {
@@ -49,8 +50,8 @@ async function one(video_id: string): Promise<Told> {
   return { abortedAt, expiresAt, ran, write: error?.code ?? "written" };
 }
 
-for (let round = 0; round < Number(rounds); round++) {
-  for (const told of await Promise.all(videos.map(one))) console.log(JSON.stringify(told));
-}
+do {
+  for (const report of await Promise.all(videos.map(one))) console.log(JSON.stringify(report));
+} while (performance.now() < Number(seconds) * 1000);
 clearInterval(ticker);
 Deno.exit(0); // the releases that were cut off are still tried

@@ -1,4 +1,4 @@
-import { firstProgram } from "./chromium.ts";
+import { firstProgram } from "./programs.ts";
 
 /** A tab that another tab of its window hides. */
 export interface HiddenTab extends AsyncDisposable {

@@ -154,7 +154,7 @@ export class ModelService {
    * A client of supabase-js, as far as the lock client needs one.
    *
    * @param holder Whose.
-   * @param name Tells clients of one holder apart.
+   * @param name Separates clients of one holder.
    * @returns The client.
    */
   client(holder: string, name = holder): SupabaseClient {

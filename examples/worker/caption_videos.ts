@@ -1,9 +1,9 @@
 import type { SupabaseClient } from "@supabase/supabase-js";
 import { createLockClient, type Lease } from "../../client/mod.ts";
 
-/** What a worker is told. */
+/** What a worker is given. */
 export interface CaptionOptions {
-  /** The name that it gives itself. Whoever starts in its place under the same name need not wait for its lease to end. */
+  /** The name that it gives itself. A worker that starts in its place under the same name can take its lease over. */
   name: string;
   /** A table `(video_id uuid, number integer)` that `holdfast.guard` guards with the database `captions`. */
   table: string;
@@ -37,7 +37,7 @@ export async function captionVideos(
         await captionVideo(supabase, lease, video_id, options);
         return true;
       }).catch((error) => {
-        // lost: whoever has it now goes on, and this one looks again, for it may be stopped as well
+        // lost: the new holder goes on, and this one looks again, as that one may be stopped as well
         if (error.name === "AbortError" || error.code === "PT412") return false;
         throw error;
       });

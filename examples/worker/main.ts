@@ -19,6 +19,6 @@ await captionVideos(supabase, {
     if (hasStopped || step !== Deno.env.get("STOP_AT")) return;
     hasStopped = true;
     console.log(step);
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await new Promise((resolve) => setTimeout(resolve, 4000)); // on a busy machine the signal is late
   },
 });

@@ -28,7 +28,11 @@ async function makeTable(): Promise<void> {
 
 function startWorker(name: string, videos: string[], stopAt = ""): Deno.ChildProcess {
   return new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", `${import.meta.dirname}/main.ts`, name, table, String(CAPTIONS), ...videos],
+    // it need not look for packages to install: many that start together would wait for each other
+    args: [
+      ...["run", "-A", "--node-modules-dir=manual", `${import.meta.dirname}/main.ts`],
+      ...[name, table, String(CAPTIONS), ...videos],
+    ],
     env: { SUPABASE_URL: url, SUPABASE_SECRET_KEY: secretKey, TTL_SECONDS: "3", STOP_AT: stopAt },
     stdout: "piped",
   }).spawn();

@@ -383,6 +383,7 @@ const IN_THE_WAY: Record<string, [script: string, named: string[]]> = {
      create function public.release_lock(video_id uuid, database_name text) returns int language sql as 'select 1';
      create function public.acquire_lock(p_video uuid, p_database text) returns boolean language sql as 'select true';
      create function public.renew_lock(uuid, text, uuid, integer, boolean, text[]) returns int language sql as 'select 1';
+     create function public.assert_lock_held(fencing_token text, video_id text, database_name text) returns int language sql as 'select 1';
      create function public.release_expired_locks() returns int language sql as 'select 1';`,
     [
       "there is a schema holdfast, which is not Holdfast's",
@@ -392,6 +393,7 @@ const IN_THE_WAY: Record<string, [script: string, named: string[]]> = {
       "a call of public.acquire_lock(uuid, text) could be one of Holdfast's, too",
       "a call of public.release_lock(uuid, text) could be one of Holdfast's, too",
       "a call of public.renew_lock(uuid, text, uuid, integer, boolean, text[]) could be one of Holdfast's, too",
+      "a call of public.assert_lock_held(text, text, text) could be one of Holdfast's, too",
       "a call of public.release_expired_locks() could be one of Holdfast's, too",
     ],
   ],
@@ -503,12 +505,14 @@ Deno.test("a removal takes the guards off, and keeps what a live lease's holder 
 Deno.test("the migration waits for open transactions in short tries, so that others get on meanwhile", async () => {
   const db = await database(...migrationsOf(PROJECTS.seed));
   const [open, other] = [await db.session(), await db.session()];
+  await other.query("set statement_timeout = '2s'");
   await open.query("begin; select * from public.video_database_state for update");
   const migrated = db.migrate(await migration());
   let slowest = 0;
   for (const end = Date.now() + 1000; Date.now() < end;) {
     const asked = performance.now();
     await other.query("update public.videos set status = 'new' where id = $1", [videoId(3)]);
+    await other.query("select count(*) from public.video_database_state");
     slowest = Math.max(slowest, performance.now() - asked);
   }
   await open.query("commit");

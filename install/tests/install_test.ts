@@ -1,7 +1,14 @@
 // What `npx holdfast install` and `remove` do to a project's files: all of it or nothing, and nothing that the user wrote.
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "@std/assert";
+import {
+  assert,
+  assertEquals,
+  assertMatch,
+  assertRejects,
+  assertStringIncludes,
+} from "@std/assert";
 import { cp } from "node:fs/promises";
 import { join } from "node:path";
+import { applyChanges } from "../apply_changes.ts";
 import { addBlocks, removeBlocks } from "../config_blocks.ts";
 import { nextVersion } from "../next_version.ts";
 import { packageFiles } from "../package_files.ts";
@@ -234,6 +241,19 @@ Deno.test("a file that cannot be written leaves all others as they were", async 
   const { code, err } = await project.run(["install", "--yes"]);
   assertEquals([code, project.all()], [1, before], err);
   assertStringIncludes(err, "Nothing was changed");
+});
+
+Deno.test("a file that cannot take its place puts back those that have", async () => {
+  await using project = await Project.make({ "old": "as it was", "taken/by-a-folder": "" });
+  const before = project.all();
+  const changes = [
+    { path: "new", before: null, after: "1" },
+    { path: "made/new", before: null, after: "2" },
+    { path: "old", before: "as it was", after: "3" },
+    { path: "taken", before: null, after: "4" },
+  ];
+  await assertRejects(() => applyChanges(join(project.path, "supabase"), changes));
+  assertEquals(project.all(), before);
 });
 
 Deno.test("--members is in the migration as it was given, and comes too late afterwards", async () => {

@@ -152,10 +152,18 @@ export async function callFunction(
 
   const headers = new Headers();
   headers.set("content-range", result.rows > 0 ? `0-${result.rows - 1}/*` : "*/*");
-  if (fn.returnsVoid) return new Response(null, { status: 204, headers });
-  const type = singular ? "vnd.pgrst.object+json" : "json";
-  headers.set("content-type", `application/${type}; charset=utf-8`);
-  return new Response(result.body, { headers });
+  for (const header of JSON.parse(result.headers || "[]")) {
+    for (const [name, value] of Object.entries(header)) headers.set(name, String(value));
+  }
+  const status = Number(result.status) || (fn.returnsVoid ? 204 : 200);
+  if (status === 204) return new Response(null, { status, headers });
+  if (!headers.has("content-type")) {
+    headers.set(
+      "content-type",
+      `application/${singular ? "vnd.pgrst.object+json" : "json"}; charset=utf-8`,
+    );
+  }
+  return new Response(fn.returnsVoid ? "" : result.body, { status, headers });
 }
 
 /** The caller wanted one row, and the function gave another number of them; what it did is undone. */
@@ -197,7 +205,12 @@ function statement(
     : `coalesce((json_agg(${item}) -> 0)::text, 'null')`;
   return `
     with pgrst_source as (${source})
-    select ${result} as body, count(*)::int as rows from pgrst_source`;
+    select
+      ${result} as body,
+      count(*)::int as rows,
+      current_setting('response.status', true) as status,
+      current_setting('response.headers', true) as headers
+    from pgrst_source`;
 }
 
 /**

@@ -5,6 +5,7 @@ import { parse } from "@std/toml";
 import { join, relative } from "node:path";
 import shortFunctions from "../../tools/lint/short_functions.ts";
 import { generatedMigrations, releasedMigrations, schemaFiles } from "../../tools/migrations.ts";
+import { MUTATIONS } from "../../tools/mutations/list.ts";
 import { releaseNotes } from "../../tools/release_notes.ts";
 import { sqlStatements } from "../../tools/sql_statements.ts";
 
@@ -60,6 +61,15 @@ Deno.test("PostgreSQL has one version: what npm brings, what may run its scripts
   for (const page of ["README.md", "docs/start/quickstart.md"]) {
     assertEquals(read(page).match(/PostgreSQL \d+/g), [`PostgreSQL ${major}`], page);
   }
+});
+
+Deno.test("a package has one version, in however many lines of deno.json", () => {
+  const versions: Record<string, Set<string>> = {};
+  for (const specifier of Object.values<string>(JSON.parse(read("deno.json")).imports)) {
+    const [, name, version] = /^npm:(@?[^@]+)@([^/]+)/.exec(specifier)!;
+    (versions[name!] ??= new Set()).add(version!);
+  }
+  assertEquals(Object.entries(versions).filter(([, all]) => all.size > 1), []);
 });
 
 Deno.test("deno task check looks at each function with its own import map", () => {
@@ -219,3 +229,11 @@ function exists(path: string): boolean {
     return false;
   }
 }
+
+Deno.test("every mutation finds the text that it changes, once, and the tests that have to notice", async () => {
+  for (const { what, file, from, test } of MUTATIONS) {
+    const text = await Deno.readTextFile(join(PROJECT, file));
+    assertEquals([what, text.split(from).length - 1], [what, 1]);
+    await Deno.stat(join(PROJECT, `${test}_test.ts`));
+  }
+});

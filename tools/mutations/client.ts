@@ -82,7 +82,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       'for (const { lease } of order.about(this.ids)) lease?.lose("taken_over");',
       "",
       "moments",
-      "who steals from oneself",
+      "a steal from one's own",
     ],
     [
       "a steal is not told to the user's other tabs",
@@ -103,7 +103,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "queue_seconds: !waits ? 0 : isHidden() ? 60 : 15,",
       "queue_seconds: 0,",
       "lease",
-      "query tells who else",
+      "query shows other",
     ],
     [
       "who waits in a hidden page loses the place",
@@ -114,7 +114,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
     ],
     [
       "a grant that came late is taken as it is",
-      'if (timeSince(sentAt) > this.ttlSeconds * 500) throw failure(0, "");',
+      'if (timeSince(sentAt) > this.ttlSeconds * 500) throw failure(0, "Late");',
       "",
       "schedules",
     ],
@@ -130,7 +130,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "const isFinal = !isTemporary(error) ||",
       "const isFinal =",
       "faults",
-      "what goes wrong for good",
+      "a final failure",
     ],
     [
       "functions that are missing are asked for again and again",
@@ -165,7 +165,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "          force = false;\n          waits = true;\n",
       "",
       "lease",
-      "force throws out the holder",
+      "force ends the holder's lease",
     ],
   ],
   "alarm": [
@@ -496,7 +496,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       'if (isIdle() && answer.queue.length) this.lose("idle");',
       'if (isIdle()) this.lose("idle");',
       "lease",
-      "an idle holder for whom nobody waits",
+      "an idle holder without waiters",
     ],
     [
       "an idle holder stays",
@@ -510,7 +510,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "active: !isIdle(),",
       "active: true,",
       "lease",
-      "an idle holder for whom nobody waits",
+      "an idle holder without waiters",
     ],
     [
       "to be at work is no sign of it",
@@ -652,7 +652,7 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "mine(acquisition).filter((info) => !acquisition.refusal?.queue.position || !isInLine(info))",
       "mine(acquisition)",
       "lease",
-      "query tells who else",
+      "query shows other",
     ],
   ],
   "watch": [
@@ -681,13 +681,6 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "an old answer is told after a new one",
       "if (mine !== looks) return;",
       "void mine;",
-      "clock",
-      "watch",
-    ],
-    [
-      "who has stopped watching is told",
-      "    looks = NaN;",
-      "    looks--;",
       "clock",
       "watch",
     ],

@@ -158,7 +158,7 @@ export const OF_THE_INSTALLER: Record<string, Row[]> = {
       "if (before === null) await rm(join(folder, path), { force: true });",
       "if (before === null) continue;",
       "install",
-      "cannot be written",
+      "cannot take its place",
     ],
   ],
   config_blocks: [

@@ -1028,6 +1028,13 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/lock_acquire",
       "a token that names no user",
     ],
+    [
+      "a release waits for its holder's open write",
+      "holdfast.lock_rows(p_video_id, v_names, false, v_until)",
+      "holdfast.lock_rows(p_video_id, v_names, true, v_until)",
+      "trust/bounded",
+      "P11 the next grant is busy",
+    ],
   ],
   "42_end_and_cancel": [
     [
@@ -1239,6 +1246,13 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "contract/lock_acquire",
       "a token that names no user",
     ],
+    [
+      "a renewal waits for its holder's open write",
+      "holdfast.lock_rows(p_video_id, v_names, false, v_until)",
+      "holdfast.lock_rows(p_video_id, v_names, true, v_until)",
+      "trust/bounded",
+      "P11 the next grant is busy",
+    ],
   ],
   "60_assert_lock_held": [
     [
@@ -1404,14 +1418,14 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ["a lock_id in capitals is none", "or v_lock_id !~* ", "or v_lock_id !~ ", "contract/fencing"],
     [
       "a row may be carried away from the lock",
-      "select %2$s from new_rows r union select %2$s from old_rows r order by 1, 2",
-      "select %2$s from new_rows r order by 1, 2",
+      "'(table new_rows union all table old_rows)'",
+      "'(table new_rows)'",
       "contract/fencing",
     ],
     [
       "a row may be carried to another lock",
-      "select %2$s from new_rows r union select %2$s from old_rows r order by 1, 2",
-      "select %2$s from old_rows r order by 1, 2",
+      "'(table new_rows union all table old_rows)'",
+      "'(table old_rows)'",
       "contract/fencing",
     ],
     [
@@ -1422,14 +1436,14 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "a partition is open",
-      '    union\n    select p.relid from pg_catalog.pg_partition_tree("table") p\n  ) t;\nend;\n$$;\nrevoke all on function holdfast.guard(',
-      "  ) t;\nend;\n$$;\nrevoke all on function holdfast.guard(",
+      ' union select p.relid from pg_catalog.pg_partition_tree("table") p) t;\nend;\n$$;\nrevoke all on function holdfast.guard(',
+      ") t;\nend;\n$$;\nrevoke all on function holdfast.guard(",
       "contract/fencing",
     ],
     [
       "an insert is not guarded",
-      "      if tg_op = 'INSERT' then\n        for v_lock in select distinct %2$s from new_rows r order by 1, 2 loop",
-      "      if tg_op = 'INSERT' then\n        for v_lock in select distinct %2$s from new_rows r where false loop",
+      "    holdfast.guard_check('new_rows', video_column, database_column, database),\n",
+      "    E'\\n        null;',\n",
       "contract/fencing",
     ],
     [
@@ -1509,6 +1523,18 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
       "  execute format('revoke all on function holdfast.%I() from public, anon, authenticated, service_role', v_function);\n",
       "",
       "trust/catalog",
+    ],
+    [
+      "only the first lock that a statement touched is checked",
+      "          if not found then\n            perform holdfast.check_write",
+      "          if true then\n            perform holdfast.check_write",
+      "contract/fencing",
+    ],
+    [
+      "locks of one video are not told apart",
+      "|| case when p_database_column is null then ''",
+      "|| case when true then ''",
+      "contract/fencing",
     ],
   ],
   "70_views": [

@@ -18,6 +18,15 @@ export const OF_THE_STACK: Record<string, Row[]> = {
       "PG* variables and a proxy",
     ],
   ],
+  "main": [
+    [
+      "a start is deaf to Ctrl-C",
+      "    signal: interrupt.signal,\n",
+      "",
+      "start",
+      "SIGTERM ends a start",
+    ],
+  ],
   "stack": [
     [
       "giving up waits for a step",

@@ -9,6 +9,7 @@
  *
  * @module
  */
+import process from "node:process";
 import { parseArgs } from "node:util";
 import { build, createServer, preview } from "vite";
 import { isolateEnvironment } from "../../../local/environment.ts";
@@ -75,6 +76,9 @@ async function servePage(stack: Stack, ending: AsyncDisposableStack): Promise<st
     server = await preview(config);
   }
   ending.defer(() => server.close());
+  // Vite would end the process at once, before the stack has ended
+  process.removeAllListeners("SIGTERM");
+  process.stdin.removeAllListeners("end");
   return server.resolvedUrls!.local[0]!;
 }
 

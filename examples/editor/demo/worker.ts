@@ -6,7 +6,7 @@ import { VIDEOS } from "./world.ts";
 
 /** How long a video is processed, and how long the worker rests then. In milliseconds. */
 const WORK_MS = 12_000;
-const REST_MS = 8_000;
+const REST_MS = 5_000;
 
 /**
  * A worker that processes a video now and then, so that the list of videos is alive: it holds the lock of its captions while
@@ -20,8 +20,8 @@ export async function work(stack: Stack, signal: AbortSignal): Promise<void> {
     auth: { persistSession: false, autoRefreshToken: false },
   });
   const locks = createLockClient(supabase, { holder: "Worker 1" });
-  // the later videos first: a visitor opens the first one
-  const videos = VIDEOS.slice(1).reverse();
+  // not the first one, which a visitor opens; each tenant's in turn
+  const videos = [3, 6, 4, 5, 2].map((n) => VIDEOS[n - 1]!);
   for (let i = 0; !signal.aborted; i++) {
     const { id: video_id } = videos[i % videos.length]!;
     const key = { video_id, database_name: "captions" };

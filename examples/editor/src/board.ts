@@ -68,7 +68,7 @@ export class Board extends EventTarget {
   #looks = 0;
   #answered = 0;
   #askedAt = 0;
-  /** Realtime has told of something since the last look. */
+  /** Realtime has reported a change since the last look. */
   #hasChanged = false;
   #lastInput = performance.now();
   #end: AbortController | undefined;
@@ -176,7 +176,7 @@ export class Board extends EventTarget {
 
   /** Where Realtime does not answer, it is not tried for ever. */
   #listen(signal: AbortSignal): void {
-    // never more often than without Realtime, whatever happens: each heartbeat of a holder is a change, too
+    // never more often than without Realtime: each heartbeat of a holder is a change, too
     const hear = () => {
       this.#hasChanged = true;
       this.#arm();
@@ -193,6 +193,7 @@ export class Board extends EventTarget {
       if (isLive) return void this.look();
       if (status === "CLOSED" || signal.aborted) return;
       this.#supabase.removeChannel(channel);
+      this.#supabase.realtime.disconnect(); // it would try for ever
       this.#arm();
       if (wasLive) setTimeout(() => signal.aborted || this.#listen(signal), AGAIN_MS);
     });

@@ -28,7 +28,7 @@ export class Drafts extends EventTarget {
     super();
     this.#prefix = `holdfast-editor draft ${user} `;
     // another tab has kept or dropped one
-    globalThis.addEventListener("storage", (event) => {
+    addEventListener("storage", (event) => {
       if ((event as StorageEvent).key?.startsWith(this.#prefix)) this.#tell();
     });
   }
@@ -74,12 +74,21 @@ export class Drafts extends EventTarget {
     );
     return [...stored, ...this.#memory]
       .filter(([key]) => key.startsWith(this.#prefix))
-      .map(([, text]) => JSON.parse(text!) as Draft)
+      .flatMap(([, text]) => read(text))
       .filter((draft) => draft.video_id === video_id && draft.database_name === database_name)
       .sort((a, b) => b.at - a.at);
   }
 
   #tell(): void {
     this.dispatchEvent(new Event("change"));
+  }
+}
+
+/** One draft; none where the text is not one. */
+function read(text: string | null): Draft[] {
+  try {
+    return [JSON.parse(text!) as Draft];
+  } catch {
+    return [];
   }
 }

@@ -153,7 +153,7 @@ export class Editing extends EventTarget {
    * @param resumption Changes to put in.
    */
   async edit(how: "in turn" | "take over" = "in turn", resumption?: Resumption): Promise<void> {
-    if (how === "take over") { // whoever waited for their own other tab need not any more
+    if (how === "take over") { // the place behind one's own other tab is not needed any more
       this.#waiting?.abort();
       await this.#asking;
     }
@@ -173,7 +173,7 @@ export class Editing extends EventTarget {
     try {
       await this.#enter(await locks.acquire(this.#key, { ...options, ...more }), resumption);
     } catch (error) {
-      if (this.#lease) return; // lost while it was opened: that is told already
+      if (this.#lease) return; // lost while it was opened: that is shown already
       this.#set({ phase: "reading", trouble: signal.aborted ? null : whyNot(error as LockError) });
       board.hurry(this, false);
     }
@@ -365,7 +365,7 @@ export class Editing extends EventTarget {
     );
   }
 
-  /** Read-only at once, whatever is still on its way: the database would refuse it. */
+  /** Read-only at once. A save that is still on its way is refused by the database. */
   #lost(lease: Lease): void {
     if (this.#lease !== lease) return;
     this.#lease = undefined;
@@ -422,15 +422,17 @@ export class Editing extends EventTarget {
   }
 
   /** Saves until all is saved, or it fails. One save at a time. */
-  async #flush(): Promise<void> {
+  #flush(): Promise<void> {
     clearTimeout(this.#saveTimer);
-    await this.#save;
+    return this.#save ??= this.#saveAll().finally(() => this.#save = undefined);
+  }
+
+  async #saveAll(): Promise<void> {
     const lease = this.#lease;
-    if (!lease || this.#isSaved) return;
-    this.#save = this.#saveOnce(lease);
-    await this.#save;
-    if (this.state.saving === "failing") this.#saveSoon(SAVE_AGAIN_MS);
-    else if (this.#lease === lease && !this.#isSaved) await this.#flush();
+    while (lease && this.#lease === lease && !this.#isSaved) {
+      await this.#saveOnce(lease);
+      if (this.state.saving === "failing") return this.#saveSoon(SAVE_AGAIN_MS);
+    }
   }
 
   async #saveOnce(lease: Lease): Promise<void> {

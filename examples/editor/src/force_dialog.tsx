@@ -7,7 +7,7 @@ import type { Database } from "./databases.ts";
 import { Window } from "./modal.tsx";
 import type { InUse } from "./use_editing.ts";
 
-/** An administrator ends somebody's editing, after having been told what that does. */
+/** An administrator ends somebody's editing, after a dialog that says what that does. */
 export function ForceDialog(
   { inUse: { editing }, row, database }: { inUse: InUse; row: BoardRow; database: Database },
 ) {
@@ -25,7 +25,7 @@ export function ForceDialog(
                 ? `${name} is stopped in the middle of its work on the ${database.name}, and may have to begin again.`
                 : `${name} can save nothing more in the ${database.name}. What was not saved yet stays in ${name}’s browser. ${name} sees that it was you.`}
             </p>
-            <p>Whoever is first in line gets the turn.</p>
+            <p>The first in line gets the turn.</p>
             <div className="actions end">
               <Button className="secondary" autoFocus onPress={close}>Cancel</Button>
               <Button

@@ -2,7 +2,13 @@
 import axe from "axe-core";
 import { assertEquals } from "@std/assert";
 import { TextLineStream } from "@std/streams/text-line-stream";
-import type { Browser, BrowserContext, Locator, Page, Request } from "playwright-core";
+import {
+  type Browser,
+  type BrowserContext,
+  type Locator,
+  type Page,
+  type Request,
+} from "playwright-core";
 import { launch } from "../../../client/support/chromium.ts";
 import { createLockClient, type LockClient } from "../../../client/mod.ts";
 import { client, secretKey, sql } from "../../../supabase/tests/support/stack.ts";
@@ -15,8 +21,8 @@ export interface Demo extends AsyncDisposable {
   origins: [string, string];
   /** Opens the list, or a video, as one of the demo users. */
   open(as: string, options?: OpenOptions): Promise<Page>;
-  /** Ctrl-C; returns the exit code. */
-  interrupt(): Promise<number>;
+  /** Ends it as Ctrl-C does, or a system that shuts down; returns the exit code. */
+  end(signal?: "SIGINT" | "SIGTERM"): Promise<number>;
   /** What pages said in their consoles, and should not have. */
   complaints: string[];
 }
@@ -36,7 +42,7 @@ export interface OpenOptions {
 
 /** Starts the demo on the stack under test, without its worker, and Chromium. */
 export async function startDemo(): Promise<Demo> {
-  const browser = await launch();
+  const browser = await launch(); // or how to get one
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", `${import.meta.dirname}/../demo/main.ts`, "--port", "0", "--no-worker"],
     stdout: "piped",
@@ -55,8 +61,8 @@ export async function startDemo(): Promise<Demo> {
   const origins: Demo["origins"] = [`http://127.0.0.1:${port}`, `http://localhost:${port}`];
   const complaints: string[] = [];
   let ended: Promise<Deno.CommandStatus> | undefined;
-  const interrupt = async () => {
-    if (!ended) child.kill("SIGINT");
+  const end = async (signal: Deno.Signal = "SIGINT") => {
+    if (!ended) child.kill(signal);
     ended ??= child.status;
     while (!(await reader.read()).done);
     return (await ended).code;
@@ -65,7 +71,7 @@ export async function startDemo(): Promise<Demo> {
     browser,
     origins,
     complaints,
-    interrupt,
+    end,
     async open(
       as,
       { video, origin = origins[0], browser: context, settings = "", clock = false } = {},
@@ -87,7 +93,7 @@ export async function startDemo(): Promise<Demo> {
     },
     async [Symbol.asyncDispose]() {
       await browser.close();
-      await interrupt();
+      await end();
     },
   };
 }

@@ -3,6 +3,7 @@ import type { Page } from "playwright-core";
 import { sql } from "../../../supabase/tests/support/stack.ts";
 import { VIDEOS } from "../demo/world.ts";
 import {
+  assertAccessible,
   captionsOf,
   field,
   isReadOnly,
@@ -19,6 +20,7 @@ export const EDITING: Scenarios = {
   async "opens on a list of videos, of one's own tenants only, that is alive"(demo) {
     const page = await (await demo.browser.newContext()).newPage();
     await page.goto(demo.origins[0]);
+    await assertAccessible(page, "who are you");
     await page.getByRole("link", { name: "Anna" }).click();
     await see(page, "Harbour at dawn");
     assertEquals(await page.getByText("Second Street").count(), 0);
@@ -40,6 +42,9 @@ export const EDITING: Scenarios = {
     ]);
     await see(cleo, "Opening credits");
     await see(cleo, "Harbour at dawn");
+    // a video of another tenant looks like one that does not exist
+    await page.evaluate((id) => void (location.hash = `video=${id}`), VIDEOS[4]!.id);
+    await see(page, "There is no such video here");
     await press(page, "Sign out");
     await see(page, "Who are you?");
     await page.context().close();

@@ -31,9 +31,9 @@ Deno.test({
       }
     }));
     await t.step("its pictures are there", assertPictures);
-    await t.step("no page has complained; Ctrl-C ends all, and cleans up", async () => {
+    await t.step("no page has complained; a signal ends all, and cleans up", async () => {
       assertEquals(demo.complaints, []);
-      assertEquals(await demo.interrupt(), 0);
+      assertEquals(await demo.end("SIGTERM"), 0);
       const [left] = await sql`select to_regclass('public.lock_board') as view`;
       assertEquals(left!.view, null);
     });

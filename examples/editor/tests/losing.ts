@@ -3,6 +3,7 @@ import type { Page } from "playwright-core";
 import { VIDEOS } from "../demo/world.ts";
 import { sql } from "../../../supabase/tests/support/stack.ts";
 import {
+  assertAccessible,
   blockSaves,
   captionsOf,
   field,
@@ -60,7 +61,7 @@ export const LOSING: Scenarios = {
     await ben.context().close();
   },
 
-  async "two tabs: one takes over from the other, which is told at once and loses no text"(demo) {
+  async "two tabs: one takes over from the other, which learns it at once and loses no text"(demo) {
     const profile = await demo.browser.newContext();
     const options = { video: 4, browser: profile, clock: true };
     const [first, second] = [await demo.open("anna", options), await demo.open("anna", options)];
@@ -99,6 +100,13 @@ export const BACK_AGAIN: Scenarios = {
     demo,
   ) {
     const cleo = await demo.open("cleo", { video: 5, settings: "ttl=3" });
+    // no answer at all: one need not wait for it
+    await cleo.route(/lock-acquire/, () => {});
+    await press(panel(cleo, "Captions"), "Edit");
+    await see(cleo, "Asking for your turn …");
+    await press(panel(cleo, "Captions"), "Never mind");
+    await see(panel(cleo, "Captions"), "Free to edit");
+    await cleo.unroute(/lock-acquire/);
     await startsAt(cleo, "Captions");
     await cleo.context().setOffline(true);
     await field(cleo, 1).fill("With all the people of the neighbourhood");
@@ -150,6 +158,7 @@ async function takeUp(anna: Page, ben: Page): Promise<void> {
   await see(dialog, "The last train leaves at midnight.");
   await see(dialog, "The last train leaves at ten.");
   await see(dialog, "changed by somebody else, too");
+  await assertAccessible(anna, "comparing");
   await anna.context().grantPermissions(["clipboard-read", "clipboard-write"]);
   await press(dialog, "Copy my text");
   await see(anna, "Copied.");

@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import type { Browser, Page } from "playwright-core";
 import { blockSaves, type Demo, field, panel, press, see, startsAt, worker } from "./demo.ts";
+import { sql } from "../../../supabase/tests/support/stack.ts";
 import { VIDEOS } from "../demo/world.ts";
 
 const FOLDER = `${import.meta.dirname}/../../../docs/images`;
@@ -42,7 +43,9 @@ export async function takePictures(demo: Demo): Promise<void> {
   await see(anna, "Waiting: Ben and Cleo");
   for (const page of [anna, ben]) await page.evaluate(() => scrollTo(0, 0));
   for (const scheme of SCHEMES) await sideBySide(browser, scheme, [anna, ben]);
-  await worker("Worker 1").acquire({ video_id: VIDEOS[2]!.id, database_name: "captions" });
+  const { id } = VIDEOS[2]!;
+  await worker("Worker 1").acquire({ video_id: id, database_name: "captions" });
+  await sql`update public.videos set status = 'processing' where id = ${id}`;
   await startsAt(anna, "Layout");
   await cleo.setViewportSize({ width: 1280, height: 860 });
   await cleo.getByRole("link", { name: "← All videos" }).click();

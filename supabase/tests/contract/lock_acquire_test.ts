@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertGreater, assertMatch } from "@std/assert";
 import { microseconds } from "../support/clock.ts";
 import { openSession } from "../support/race.ts";
-import { acquire, invoke, release, renew, rpc, secretKey, sql, url } from "../support/stack.ts";
+import { acquire, invoke, release, renew, rpc, sql } from "../support/stack.ts";
 import { layout, LOCK_COLUMNS, newTenant, W1, W2 } from "../support/tenant.ts";
 import { WAYS_TO_END } from "../support/ways_to_end.ts";
 
@@ -121,34 +121,17 @@ Deno.test("a token that names no user is nobody's: PT401 by every function", asy
 
 Deno.test("what a project's own RPC says of the answer's headers stays", async () => {
   await using tenant = await newTenant();
-  const name = `own_${crypto.randomUUID().slice(0, 8)}`;
-  await sql.unsafe(`
-    create function public.${name}(video_id uuid) returns json language plpgsql set search_path = '' as $$
-    begin
-      perform set_config('response.headers', '[{"x-own": "mine"}]', true);
-      return public.acquire_lock(video_id, 'layout', 'worker-1');
-    end $$;
-    revoke all on function public.${name}(uuid) from public, anon, authenticated;
-    grant execute on function public.${name}(uuid) to service_role;
-    notify pgrst, 'reload schema'`);
-  try {
-    const ask = () =>
-      fetch(`${url}/rest/v1/rpc/${name}`, {
-        method: "POST",
-        headers: { apikey: secretKey, "content-type": "application/json" },
-        body: JSON.stringify({ video_id: tenant.video }),
-      });
-    let response = await ask();
-    for (let tries = 0; response.status === 404 && tries < 100; tries++) {
-      await response.body?.cancel();
-      await new Promise((resolve) => setTimeout(resolve, 50));
-      response = await ask();
-    }
-    assertEquals((await response.json()).acquired, true);
-    assertEquals(response.headers.get("x-own"), "mine");
-  } finally {
-    await sql.unsafe(`drop function public.${name}(uuid)`);
-  }
+  await using session = openSession({ role: "service_role" });
+  const own = '[{"x-own": "mine"}]';
+  const lock_id = crypto.randomUUID();
+  await session.run`begin`;
+  await session.run`select set_config('response.headers', ${own}, true)`;
+  await session.run`select public.acquire_lock(${tenant.video}, 'layout', 'worker-1', ${lock_id})`;
+  await session.run`select public.renew_lock(${tenant.video}, 'layout', ${lock_id})`;
+  await session.run`select public.release_lock(${tenant.video}, 'layout', ${lock_id})`;
+  const [row] = await session.run`select current_setting('response.headers') as headers`;
+  await session.run`commit`;
+  assertEquals(row?.headers, own);
 });
 
 Deno.test("P5 the same acquire again gives the same grant while it is held", async () => {

@@ -3,7 +3,7 @@
 import { assertEquals } from "@std/assert";
 import { isSoak } from "../support/soak.ts";
 
-const PROJECT = new URL("../../../", import.meta.url).pathname;
+const PROJECT = `${import.meta.dirname}/../../..`;
 const FLAGS = isSoak
   ? ["--seconds", "180"]
   : ["--mix", "kill+stop+network+terminate", "--piece", "3.5", "--seconds", "1"];

@@ -2,7 +2,8 @@
 // believed after it (P3).
 import { assert, assertEquals, assertGreater, assertLess } from "@std/assert";
 import { changedFunctions } from "../support/changed_functions.ts";
-import { openSession, type Session } from "../support/race.ts";
+import { closedGate } from "../support/gate.ts";
+import { openSession, type Session, until } from "../support/race.ts";
 import { acquire, type Answer, client, release, renew, secretKey, sql } from "../support/stack.ts";
 import { runs } from "../support/soak.ts";
 import { layout, newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
@@ -27,6 +28,11 @@ async function openWrite(tenant: Tenant) {
   })`;
   return { lock: lock!, holder };
 }
+
+const hasRunOut = async ({ video }: Tenant) =>
+  (await sql`
+    select from public.video_database_state
+    where video_id = ${video} and lock_expires_at <= clock_timestamp()`).length > 0;
 
 Deno.test("P11 the next grant is busy while a guarded write is open, and the holder's own calls get through", async () => {
   await using tenant = await newTenant();
@@ -181,15 +187,16 @@ Deno.test("P11 callers of a busy lock, over HTTP, do not stop other requests of 
 Deno.test("P7 a grant after a wait shows the versions of the row as it is then", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });
-  await tenant.backdate(59.9);
   await using holder = openSession({ role: "service_role" });
   await using contender = openSession({ role: "service_role" });
+  await contender.run`select 1`;
   await holder.run`begin`;
+  await tenant.backdate(59.5);
   await call(holder, "advance_server_version", {
     ...layout(tenant),
     fencing_token: lock!.fencing_token,
   });
-  await new Promise((resolve) => setTimeout(resolve, 120));
+  await until(() => hasRunOut(tenant));
   const waiting = call(contender, "acquire_lock", { ...layout(tenant), ...W2 });
   await contender.blocked();
   await holder.run`commit`;
@@ -271,29 +278,46 @@ Deno.test("P8 a member who is removed while they wait for a row finds no video",
   }
 });
 
+Deno.test("P8 a member who is removed while the check of their write waits for the row writes nothing", async () => {
+  await using tenant = await newTenant();
+  const anna = await tenant.join("anna");
+  const { lock } = await acquire(anna.client, layout(tenant));
+  await using gate = await closedGate();
+  const waits = "  for v_try in 0..6 loop\n";
+  await using slow = await changedFunctions([["check_token", waits, `  ${gate.pass}${waits}`]]);
+  await using session = openSession({ role: "authenticated", sub: anna.id });
+  const check = session.run.unsafe(
+    `select ${slow.name}.check_token($1, 'layout', $2, null)`,
+    [tenant.video, lock!.fencing_token],
+  ).then(() => "passed", (error) => error.code);
+  await gate.reached();
+  await tenant.leave(anna);
+  await gate.open();
+  assertEquals(await check, "PT412");
+});
+
 Deno.test("P1 a grant whose read of the row is old by its write does not pass a guarded write that began in between", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });
-  await tenant.backdate(59.6);
-  // slow between its look and its decision: the lease ends in that time, and before that its holder asserts
+  // between its look and its decision the lease ends, and before that its holder asserts
+  await using gate = await closedGate();
   await using slow = await changedFunctions([
-    [
-      "acquire_lock",
-      "  if not v_server then\n",
-      "  perform pg_sleep(0.6);\n  if not v_server then\n",
-    ],
+    ["acquire_lock", "  if not v_server then\n", `  ${gate.pass}  if not v_server then\n`],
   ]);
   await using holder = openSession({ role: "service_role" });
   await using contender = openSession({ role: "service_role" });
   await holder.run`begin`;
   await contender.run`select 1`;
+  await tenant.backdate(59);
   const asking = contender.run.unsafe<{ answer: Answer }[]>(
     `select ${slow.name}.acquire_lock($1, 'layout', 'worker-2', null, null, null, null, null) as answer`,
     [tenant.video],
   ).execute();
-  await new Promise((resolve) => setTimeout(resolve, 100));
+  await gate.reached();
   await holder.run`
     select public.assert_lock_held(${tenant.video}, 'layout', ${lock!.fencing_token})`;
+  await until(() => hasRunOut(tenant));
+  await gate.open();
   const [row] = await asking;
   assertEquals(row!.answer.acquired, false, "the guarded write is still open");
   await holder.run`commit`;
@@ -302,15 +326,16 @@ Deno.test("P1 a grant whose read of the row is old by its write does not pass a 
 Deno.test("P3 a version that waited past the end of its lease is not counted", async () => {
   await using tenant = await newTenant();
   const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });
-  await tenant.backdate(59.8);
   const own = { ...layout(tenant), fencing_token: lock!.fencing_token };
   await using first = openSession({ role: "service_role" });
   await using second = openSession({ role: "service_role" });
+  await second.run`select 1`;
   await first.run`begin`;
+  await tenant.backdate(59.6);
   await call(first, "advance_server_version", own);
   const waiting = call(second, "advance_server_version", own).catch((error) => error.code);
   await second.blocked();
-  await new Promise((resolve) => setTimeout(resolve, 250));
+  await until(() => hasRunOut(tenant));
   await first.run`commit`;
   assertEquals(await waiting, "PT412");
   assertEquals((await tenant.state())?.server_version, 1);

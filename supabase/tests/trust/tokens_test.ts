@@ -1,6 +1,7 @@
 // P4 and P5 where rows are deleted, moved and made by hand: no token comes back, and one lock_id is one grant.
 import { assert, assertEquals, assertGreater } from "@std/assert";
 import { changedFunctions } from "../support/changed_functions.ts";
+import { closedGate } from "../support/gate.ts";
 import { sqlDoor } from "../support/doors.ts";
 import { openSession, type Session, until } from "../support/race.ts";
 import { acquire, type Answer, client, release, renew, secretKey, sql } from "../support/stack.ts";
@@ -324,26 +325,6 @@ for (const how of ["in the same transaction", "a moment later"]) {
     const holder = other.acquired ? W2 : W1;
     assertEquals((await tenant.state())?.lock_holder_user_id, holder.lock_holder_user_id);
   });
-}
-
-/** A place in a function's text where it stops until the test opens it. */
-async function closedGate() {
-  const key = Math.floor(Math.random() * 2 ** 31);
-  const keeper = openSession();
-  await keeper.run`select pg_advisory_lock(${key}::integer, 1)`;
-  return {
-    /** Says that it is there, and goes on when it may. */
-    pass: `perform pg_advisory_xact_lock_shared(${key}, 2);
-      while not pg_try_advisory_xact_lock_shared(${key}, 1) loop perform pg_sleep(0.005); end loop;\n`,
-    reached: () =>
-      until(async () =>
-        (await sql`
-          select from pg_locks
-          where locktype = 'advisory' and classid = ${key}::bigint::oid and objid = 2`).length > 0
-      ),
-    open: () => keeper.run`select pg_advisory_unlock(${key}::integer, 1)`,
-    [Symbol.asyncDispose]: () => keeper[Symbol.asyncDispose](),
-  };
 }
 
 Deno.test("P4 at random: rows deleted under eight callers, no token twice, no two leases at once", async () => {

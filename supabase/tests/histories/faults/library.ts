@@ -15,7 +15,7 @@ export interface Library extends AsyncDisposable {
  */
 export function startLibrary(): Library {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", new URL("./library_process.ts", import.meta.url).pathname],
+    args: ["run", "-A", `${import.meta.dirname}/library_process.ts`],
     stdin: "piped",
     stdout: "piped",
     stderr: "inherit",

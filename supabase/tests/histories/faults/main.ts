@@ -33,7 +33,7 @@ const { values: flags } = parseArgs({
     add: { type: "boolean", default: false },
   },
 });
-const PAGE = new URL("../../../../docs/internals/correctness.md", import.meta.url).pathname;
+const PAGE = `${import.meta.dirname}/../../../../docs/internals/correctness.md`;
 const seconds = Number(flags.seconds);
 const seed = Number(flags.seed);
 

@@ -40,7 +40,7 @@ export async function restoreDump(arena: Arena, _: Recording, draw: Random): Pro
 /** In a process of its own: this pg_dump waits in place, and callers are to go on. */
 async function dump(url: string): Promise<string> {
   const { stdout, success, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", new URL("./dump_process.ts", import.meta.url).pathname, url],
+    args: ["run", "-A", `${import.meta.dirname}/dump_process.ts`, url],
   }).output();
   if (!success) throw new Error(new TextDecoder().decode(stderr));
   return new TextDecoder().decode(stdout);
