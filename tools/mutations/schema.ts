@@ -362,8 +362,8 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "a take-over lets an assert of the old token begin",
-      "s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared",
-      "s.xmax <> '0' into v_shared",
+      "select s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared",
+      "select s.xmax <> '0' into v_shared",
       "trust/tokens",
     ],
     [
