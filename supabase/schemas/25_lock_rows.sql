@@ -45,7 +45,7 @@ begin
         set has_line = s.has_line
         where s.video_id = p_video_id and s.database_name = v_name
         -- judged again: this may have waited, or a grant may have come since that look
-      returning s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared;
+        returning s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared;
       end if;
       if v_shared and p_for_grant then
         perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = v_name for update;

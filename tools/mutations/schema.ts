@@ -368,7 +368,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "a row is locked and not written, and the next acquire takes that for a guarded write",
-      "        update public.video_database_state s\n        set has_line = s.has_line\n        where s.video_id = p_video_id and s.database_name = v_name\n        returning s.xmax <> '0' into v_shared;",
+      "        update public.video_database_state s\n        set has_line = s.has_line\n        where s.video_id = p_video_id and s.database_name = v_name\n        -- judged again: this may have waited, or a grant may have come since that look\n        returning s.xmax <> '0' or coalesce(s.lock_expires_at > clock_timestamp(), false) into v_shared;",
       "      select s.xmax <> '0' into v_shared from public.video_database_state s\n      where s.video_id = p_video_id and s.database_name = v_name for no key update;",
       "trust/usual_case",
     ],
