@@ -23,14 +23,13 @@ begin
   -- The video before the state row, as its deletion takes them. And no waiting for a lock: the caller may hold guarded rows
   -- which a deletion that has the video wants. Sleeping is no edge in the wait graph, so there is no deadlock to break.
   for v_try in 0..6 loop
-    perform from public.videos v where v.id = p_video_id for key share skip locked;
-    if found then
-      perform
-      from public.video_database_state s
-      where s.video_id = p_video_id and s.database_name = p_database_name
-      -- renewals and releases go beside it, grants do not
-      for key share skip locked;
-    end if;
+    perform
+    from public.videos v
+    join public.video_database_state s on s.video_id = v.id and s.tenant_id = v.tenant_id
+    where v.id = p_video_id and s.video_id = p_video_id and s.database_name = p_database_name
+    for key share of v skip locked
+    -- renewals and releases go beside it, grants do not
+    for key share of s skip locked;
     exit when found;
     perform
     from public.video_database_state s
