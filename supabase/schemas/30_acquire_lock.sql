@@ -24,9 +24,11 @@ declare
   v_lock_id uuid;
   v_token bigint;
 begin
-  select s.xmin, s.xmax = '0' as unlocked, s.tenant_id, s.fencing_token, s.lock_id, s.lock_holder_user_id, s.lock_type,
-    s.locked_at, s.last_activity_at, s.lock_expires_at, s.lock_database_names, s.has_line, s.server_version,
-    s.wasabi_version, s.wasabi_synced_at, h.end_reason
+  -- Free means that nobody shares the row either, so no guarded write is open; and one that comes from now on reads a later
+  -- clock than v_before, finds no live lease, and fails. That is why the clock was read before the row.
+  select s.xmin, s.xmax = '0' and (s.lock_expires_at > v_before) is not true as free, s.tenant_id, s.fencing_token,
+    s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at, s.last_activity_at, s.lock_expires_at,
+    s.lock_database_names, s.has_line, s.server_version, s.wasabi_version, s.wasabi_synced_at, h.end_reason
   into v_seen
   from public.video_database_state s
   left join public.video_database_lock_history h
@@ -44,25 +46,7 @@ begin
     and (p_queue_seconds is null or p_queue_seconds between 0 and 60 and (p_queue_seconds = 0 or p_lock_id is not null))
     and v_seen.end_reason is null and (p_lock_id is null or v_seen.lock_id is distinct from p_lock_id)
   ) then
-    if v_seen.lock_expires_at > v_before then
-      if p_take_over is not true and coalesce(p_queue_seconds, 0) = 0 then
-        v_now := clock_timestamp();
-        return json_build_object(
-          'acquired', false,
-          'reason', 'held',
-          'database_name', p_database_name,
-          'holder', row(
-            v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.locked_at, v_seen.last_activity_at,
-            v_seen.lock_expires_at, v_seen.lock_holder_user_id = v_holder and v_seen.lock_type = v_type
-          )::holdfast.holder,
-          'queue', row(null, 0)::holdfast.queue,
-          'retry_after_ms', greatest(0, ceil(extract(epoch from v_seen.lock_expires_at - v_now) * 1000))::bigint,
-          'server_time', v_now
-        );
-      end if;
-    -- Nobody shares the row, so no guarded write is open; and one that comes from now on reads a later clock than v_before,
-    -- finds no live lease, and fails. That is why the clock was read before the row.
-    elsif v_seen.unlocked then
+    if v_seen.free then
       -- read after the row: the lease before this one has ended by now
       v_now := clock_timestamp();
       v_lock_id := coalesce(p_lock_id, gen_random_uuid());
@@ -79,28 +63,30 @@ begin
         fencing_token = v_token
       where s.video_id = p_video_id and s.database_name = p_database_name and s.xmin = v_seen.xmin;
       if found then
-        -- P3: the write may have waited for the row. The lease begins now, then, and who waited is asked for their right again.
-        if clock_timestamp() - v_now > interval '5 milliseconds' then
-          if not holdfast.may_see(p_video_id, v_user) then
-            perform holdfast.raise_error('VIDEO_NOT_FOUND');
+        if v_seen.lock_id is not null or clock_timestamp() - v_now > interval '5 milliseconds' then
+          -- P3: the write may have waited for the row. The lease begins now, then, and who waited is asked for their right again.
+          if clock_timestamp() - v_now > interval '5 milliseconds' then
+            if not holdfast.may_see(p_video_id, v_user) then
+              perform holdfast.raise_error('VIDEO_NOT_FOUND');
+            end if;
+            v_now := clock_timestamp();
+            v_token := greatest(v_token, (date_part('epoch', v_now) * 1000000)::bigint);
+            update public.video_database_state s
+            set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => v_ttl),
+              fencing_token = v_token
+            where s.video_id = p_video_id and s.database_name = p_database_name;
           end if;
-          v_now := clock_timestamp();
-          v_token := greatest(v_token, (date_part('epoch', v_now) * 1000000)::bigint);
-          update public.video_database_state s
-          set locked_at = v_now, last_activity_at = v_now, lock_expires_at = v_now + make_interval(secs => v_ttl),
-            fencing_token = v_token
-          where s.video_id = p_video_id and s.database_name = p_database_name;
-        end if;
-        if v_seen.lock_id is not null then
-          insert into public.video_database_lock_history (
-            video_id, database_name, lock_id, tenant_id, lock_holder_user_id, lock_type, lock_database_names,
-            fencing_token, locked_at, ended_at, end_reason
-          )
-          values (
-            p_video_id, p_database_name, v_seen.lock_id, v_seen.tenant_id, v_seen.lock_holder_user_id, v_seen.lock_type,
-            v_seen.lock_database_names, v_seen.fencing_token, v_seen.locked_at, v_seen.lock_expires_at, 'expired'
-          )
-          on conflict do nothing;
+          if v_seen.lock_id is not null then
+            insert into public.video_database_lock_history (
+              video_id, database_name, lock_id, tenant_id, lock_holder_user_id, lock_type, lock_database_names,
+              fencing_token, locked_at, ended_at, end_reason
+            )
+            values (
+              p_video_id, p_database_name, v_seen.lock_id, v_seen.tenant_id, v_seen.lock_holder_user_id, v_seen.lock_type,
+              v_seen.lock_database_names, v_seen.fencing_token, v_seen.locked_at, v_seen.lock_expires_at, 'expired'
+            )
+            on conflict do nothing;
+          end if;
         end if;
         return json_build_object(
           'acquired', true,
@@ -112,6 +98,20 @@ begin
           'server_time', v_now
         );
       end if;
+    elsif v_seen.lock_expires_at > v_before and p_take_over is not true and coalesce(p_queue_seconds, 0) = 0 then
+      v_now := clock_timestamp();
+      return json_build_object(
+        'acquired', false,
+        'reason', 'held',
+        'database_name', p_database_name,
+        'holder', row(
+          v_seen.lock_holder_user_id, v_seen.lock_type, v_seen.locked_at, v_seen.last_activity_at,
+          v_seen.lock_expires_at, v_seen.lock_holder_user_id = v_holder and v_seen.lock_type = v_type
+        )::holdfast.holder,
+        'queue', row(null, 0)::holdfast.queue,
+        'retry_after_ms', greatest(0, ceil(extract(epoch from v_seen.lock_expires_at - v_now) * 1000))::bigint,
+        'server_time', v_now
+      );
     end if;
   end if;
   return holdfast.acquire_in_turn(

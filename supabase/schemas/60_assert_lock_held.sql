@@ -25,7 +25,7 @@ begin
   for v_try in 0..6 loop
     perform
     from public.videos v
-    join public.video_database_state s on s.video_id = v.id and s.tenant_id = v.tenant_id
+    join public.video_database_state s on s.video_id = v.id
     where v.id = p_video_id and s.video_id = p_video_id and s.database_name = p_database_name
     for key share of v skip locked
     -- renewals and releases go beside it, grants do not

@@ -400,14 +400,14 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "a grant passes through an open guarded write",
-      "elsif v_seen.unlocked then",
-      "else",
+      "s.xmax = '0' and (s.lock_expires_at > v_before) is not true as free",
+      "(s.lock_expires_at > v_before) is not true as free",
       "trust/bounded",
     ],
     [
       "the lease's end is judged by a later clock than that before the row was read",
-      "if v_seen.lock_expires_at > v_before then",
-      "if v_seen.lock_expires_at > clock_timestamp() then",
+      "(s.lock_expires_at > v_before) is not true as free",
+      "(s.lock_expires_at > clock_timestamp()) is not true as free",
       "trust/bounded",
     ],
     [
@@ -478,20 +478,20 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "who asks for a place is refused without one",
-      "if p_take_over is not true and coalesce(p_queue_seconds, 0) = 0 then",
-      "if p_take_over is not true then",
+      "and p_take_over is not true and coalesce(p_queue_seconds, 0) = 0 then",
+      "and p_take_over is not true then",
       "contract/line",
     ],
     [
       "a take-over is refused",
-      "if p_take_over is not true and coalesce(p_queue_seconds, 0) = 0 then",
-      "if coalesce(p_queue_seconds, 0) = 0 then",
+      "and p_take_over is not true and coalesce(p_queue_seconds, 0) = 0 then",
+      "and coalesce(p_queue_seconds, 0) = 0 then",
       "contract/take_over",
     ],
     [
       "a refusal locks the row",
-      "    if v_seen.lock_expires_at > v_before then\n",
-      "    perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = p_database_name for key share;\n    if v_seen.lock_expires_at > v_before then\n",
+      "    if v_seen.free then\n",
+      "    perform from public.video_database_state s where s.video_id = p_video_id and s.database_name = p_database_name for key share;\n    if v_seen.free then\n",
       "contract/lock_acquire",
     ],
     [
@@ -1257,26 +1257,26 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
   "60_assert_lock_held": [
     [
       "the guard does not share the row",
-      "      for key share skip locked;\n    end if;",
-      "      ;\n    end if;",
+      "    for key share of s skip locked;",
+      "    ;",
       "contract/fencing",
     ],
     [
       "the guard waits for the row",
-      "      for key share skip locked;\n    end if;",
-      "      for key share;\n    end if;",
+      "    for key share of s skip locked;",
+      "    for key share of s;",
       "trust/tokens",
     ],
     [
       "the guard waits for the video",
-      "where v.id = p_video_id for key share skip locked;",
-      "where v.id = p_video_id for key share;",
+      "    for key share of v skip locked\n",
+      "    for key share of v\n",
       "contract/fencing",
     ],
     [
       "the guard takes the state row before the video",
-      "where v.id = p_video_id for key share skip locked;",
-      "where v.id = p_video_id;",
+      "    for key share of v skip locked\n",
+      "",
       "contract/fencing",
     ],
     [

@@ -698,8 +698,8 @@ Deno.test("P4 a grant that is committed between an assert's look and its lock is
   // the statement that locks the row has its snapshot, and comes to the lock a moment later
   await using slow = await changedFunctions([[
     "check_token",
-    "and s.database_name = p_database_name\n      -- renewals",
-    "and s.database_name = p_database_name and pg_sleep(0.4) is not null\n      -- renewals",
+    "and s.database_name = p_database_name\n    for key share",
+    "and s.database_name = p_database_name and pg_sleep(0.4) is not null\n    for key share",
   ]]);
   await using writer = openSession({ role: "service_role" });
   await writer.run`select 1`;
@@ -718,7 +718,7 @@ Deno.test("P4 a take-over whose lease came between its look and its write lets n
   const first = await acquire(tenant.server, { ...layout(tenant), ...W2 });
   await release(tenant.server, { ...layout(tenant), lock_id: first.lock!.lock_id });
   await using slow = await changedFunctions([
-    ["acquire_lock", "elsif v_seen.unlocked then", "elsif false then"],
+    ["acquire_lock", "if v_seen.free then", "if false then"],
     [
       "touch_rows",
       "if v_shared is not true then",
