@@ -406,8 +406,8 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "the lease's end is judged by a later clock than that before the row was read",
-      "(s.lock_expires_at > v_before) is not true as free",
-      "(s.lock_expires_at > clock_timestamp()) is not true as free",
+      "if v_seen.free then",
+      "if v_seen.free or v_seen.lock_expires_at <= clock_timestamp() then",
       "trust/bounded",
     ],
     [
