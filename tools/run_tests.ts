@@ -32,8 +32,8 @@ type Environment = Record<keyof typeof VARIABLES, string> & {
 
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
+/** These wait more than they compute, so they run beside those, each line on a stack of its own. */
 const ON_THE_EMBEDDED = ["local/tests"];
-/** They wait more than they compute, so they run beside the others, on a stack of their own. */
 const BESIDE = ["client", "examples", "install"];
 
 async function main([...args]: string[]): Promise<number> {
@@ -41,15 +41,15 @@ async function main([...args]: string[]): Promise<number> {
   const supabase = args[0] === "--supabase" && args.shift() !== undefined;
   const given = environment();
   if (supabase) return await test(args, ON_ANY_STACK, given ?? await fromSupabase());
-  const folders = [...ON_ANY_STACK, ...ON_THE_EMBEDDED];
-  if (given) return await test(args, folders, given);
+  if (given) return await test(args, [...ON_ANY_STACK, ...ON_THE_EMBEDDED], given);
+  if (args.some((arg) => !arg.startsWith("-"))) return await onStackOfItsOwn(args, ON_ANY_STACK);
 
-  const isWhole = args.every((arg) => arg.startsWith("-"));
-  const [code, beside] = await Promise.all([
-    onStackOfItsOwn(args, folders),
-    isWhole ? onStackOfItsOwn(args, BESIDE, "after the others") : 0,
+  const codes = await Promise.all([
+    onStackOfItsOwn(args, ON_ANY_STACK),
+    onStackOfItsOwn(args, ON_THE_EMBEDDED, "after the others"),
+    onStackOfItsOwn(args, BESIDE, "after the others"),
   ]);
-  return code || beside;
+  return codes.find((code) => code !== 0) ?? 0;
 }
 
 /** Runs tests on an embedded stack that starts and ends with them. */
