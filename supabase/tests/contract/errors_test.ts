@@ -585,8 +585,8 @@ Deno.test("DATABASE_UNAVAILABLE: a Data API that hangs is given up, and the time
   await using tenant = await newTenant();
   assertEquals(DEADLINE_MS, 10_000);
   for (const name of FUNCTIONS) {
-    // the body takes half of it; on a busy machine somewhat more
-    using deadline = shortDeadline(1000);
+    // the body takes a quarter of it; on a busy machine two or three
+    using deadline = shortDeadline(2000);
     await using api = serveDataApi(() => new Promise(() => {}));
     await using own = await serveFunction(name, api.url);
     const body = JSON.stringify(valid(tenant));
@@ -596,7 +596,7 @@ Deno.test("DATABASE_UNAVAILABLE: a Data API that hangs is given up, and the time
       name,
     );
     assertEquals(deadline.asked, [DEADLINE_MS], "one deadline over everything");
-    assertLess(own.log[0]!.ms, 1400, "and not a second one for the database");
+    assertLess(own.log[0]!.ms, 2500, "and not a second one for the database");
     assertEquals(api.calls.length, 1, "it is not tried again behind the caller's back");
   }
 });
