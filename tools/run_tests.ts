@@ -32,9 +32,12 @@ type Environment = Record<keyof typeof VARIABLES, string> & {
 
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
-/** These wait more than they compute, so they run beside those, each line on a stack of its own. */
 const ON_THE_EMBEDDED = ["local/tests"];
-const BESIDE = ["client", "examples", "install"];
+/** What runs side by side, each line on a stack of its own: they wait as much as they compute. */
+const LINES = [
+  [...ON_ANY_STACK, "examples", "install"],
+  [...ON_THE_EMBEDDED, "client"],
+] as const;
 
 async function main([...args]: string[]): Promise<number> {
   isolateEnvironment();
@@ -45,9 +48,8 @@ async function main([...args]: string[]): Promise<number> {
   if (args.some((arg) => !arg.startsWith("-"))) return await onStackOfItsOwn(args, ON_ANY_STACK);
 
   const codes = await Promise.all([
-    onStackOfItsOwn(args, ON_ANY_STACK),
-    onStackOfItsOwn(args, ON_THE_EMBEDDED, "after the others"),
-    onStackOfItsOwn(args, BESIDE, "after the others"),
+    onStackOfItsOwn(args, [...LINES[0]]),
+    onStackOfItsOwn(args, [...LINES[1]], "after the others"),
   ]);
   return codes.find((code) => code !== 0) ?? 0;
 }

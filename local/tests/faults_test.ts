@@ -325,7 +325,7 @@ Deno.test("kill -9 of PostgreSQL and its backends under load: no grant that was 
       if (round % 5 === 0) continue; // a worker that dies: the lease ends by itself
       const { released, lock, reason } = await answered("lock-release", own);
       if (released) mine.released = lock!.released_at!;
-      else assertEquals(reason, "expired");
+      else if (reason !== "busy") assertEquals(reason, "expired"); // after busy it ends by itself
     }
   }
 
@@ -364,6 +364,7 @@ async function assertAllKept(
   }
   for (const { lock_id, answer } of refused) {
     const lease = byId.get(lock_id);
+    if (answer.reason === "busy") continue; // it says nothing of the tries before it, whose answers were lost
     if (answer.reason === "held") {
       assertEquals(lease, undefined, "refused, and yet granted");
     } else {
