@@ -33,10 +33,10 @@ type Environment = Record<keyof typeof VARIABLES, string> & {
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
 const ON_THE_EMBEDDED = ["local/tests"];
-/** What runs side by side, each line on a stack of its own: they wait as much as they compute. */
+/** What runs side by side, each line on a stack of its own: the second waits more than it computes. */
 const LINES = [
-  [...ON_ANY_STACK, "examples", "install"],
-  [...ON_THE_EMBEDDED, "client"],
+  [...ON_ANY_STACK, ...ON_THE_EMBEDDED],
+  ["client", "examples", "install"],
 ] as const;
 
 async function main([...args]: string[]): Promise<number> {
