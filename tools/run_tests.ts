@@ -33,25 +33,23 @@ type Environment = Record<keyof typeof VARIABLES, string> & {
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
 const ON_THE_EMBEDDED = ["local/tests"];
-/** What runs side by side, each line on a stack of its own: the second waits more than it computes. */
-const LINES = [
-  [...ON_ANY_STACK, ...ON_THE_EMBEDDED],
-  ["client", "examples", "install"],
-] as const;
+/** They wait more than they compute, so they run beside the others, on a stack of their own. */
+const BESIDE = ["client", "examples", "install"];
 
 async function main([...args]: string[]): Promise<number> {
   isolateEnvironment();
   const supabase = args[0] === "--supabase" && args.shift() !== undefined;
   const given = environment();
   if (supabase) return await test(args, ON_ANY_STACK, given ?? await fromSupabase());
-  if (given) return await test(args, [...ON_ANY_STACK, ...ON_THE_EMBEDDED], given);
-  if (args.some((arg) => !arg.startsWith("-"))) return await onStackOfItsOwn(args, ON_ANY_STACK);
+  const folders = [...ON_ANY_STACK, ...ON_THE_EMBEDDED];
+  if (given) return await test(args, folders, given);
 
-  const codes = await Promise.all([
-    onStackOfItsOwn(args, [...LINES[0]]),
-    onStackOfItsOwn(args, [...LINES[1]], "after the others"),
+  const isWhole = args.every((arg) => arg.startsWith("-"));
+  const [code, beside] = await Promise.all([
+    onStackOfItsOwn(args, folders),
+    isWhole ? onStackOfItsOwn(args, BESIDE, "after the others") : 0,
   ]);
-  return codes.find((code) => code !== 0) ?? 0;
+  return code || beside;
 }
 
 /** Runs tests on an embedded stack that starts and ends with them. */

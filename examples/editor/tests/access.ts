@@ -85,6 +85,9 @@ export const ACCESS: Scenarios = {
     await cleo.keyboard.press("Enter");
     await see(cleo.getByRole("dialog"), "Cleo");
     await cleo.keyboard.press("Escape");
+    await cleo.getByRole("dialog").waitFor({ state: "detached" });
+    // a dialog that has gone gives the focus back in the next frame
+    await cleo.evaluate(() => new Promise((resolve) => requestAnimationFrame(resolve)));
     assertEquals(await focused(), "BUTTON History");
     const regions = cleo.locator("[aria-live], [role=status], [role=alert], output");
     assertEquals(await regions.count(), 1);
