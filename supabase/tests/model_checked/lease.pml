@@ -273,11 +273,17 @@ init {
       :: worker[0] != NONE -> w = 0; goto writes_row
       :: WORKERS > 1 && worker[WORKERS - 1] != NONE -> w = WORKERS - 1; goto writes_row
       :: deletions < 1 && waiting == 0 ->
-         deletions++;
-         if :: holder != NONE -> if :: live -> end_lease(force_released) :: else -> end_lease(expired) fi :: else touch() fi;
-         /* the row's token goes with it; a new row begins with the clock */
-         if :: TOKEN_IS_A_COUNT -> token = 0 :: else -> clock++; token = clock fi;
-         printf("EV delete %d none %d\n", 0, nothing)
+         count_writes();
+         if
+         :: writes == 0 -> /* a deletion waits for guarded writes, which share the row */
+            deletions++;
+            if :: holder != NONE -> if :: live -> end_lease(force_released) :: else -> end_lease(expired) fi :: else touch() fi;
+            /* the row's token goes with it; a new row begins with the clock */
+            if :: TOKEN_IS_A_COUNT -> token = 0 :: else -> clock++; token = clock fi;
+            printf("EV delete %d none %d\n", 0, nothing)
+         :: else
+         fi;
+         writes = 0
       :: end_all_work(); printf("EV crash %d none %d\n", 0, nothing)
       fi;
       goto done;

@@ -117,7 +117,8 @@ const STEPS: Record<string, (real: Real, id: number, how: string) => Promise<str
       where video_id = ${tenant.video} and lock_id = ${ids[id]!}`;
     return "nothing";
   },
-  async delete({ tenant }) {
+  async delete({ tenant, writers }) {
+    assertEquals(writers.size, 0, "it would wait for a write that ends later, that is for ever");
     await sql`delete from public.video_database_state where video_id = ${tenant.video}`;
     return "nothing";
   },
