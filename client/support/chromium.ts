@@ -5,6 +5,24 @@ import { publishableKey, url } from "../../supabase/tests/support/stack.ts";
 import type { User } from "../../supabase/tests/support/tenant.ts";
 import { firstProgram } from "./programs.ts";
 
+/** The address bar's pages, two for each window: they take more of the processor than the page that is tested. */
+const OFF = ["WebUIOmniboxPopup", "WebUIOmniboxAimPopup"];
+const OFF_BY_PLAYWRIGHT = [
+  "AvoidUnnecessaryBeforeUnloadCheckSync",
+  "DestroyProfileOnBrowserClose",
+  "HttpsUpgrades",
+  "HttpsFirstBalancedModeAutoEnable",
+  "LensOverlay",
+  "MediaRouter",
+  "PaintHolding",
+  "ThirdPartyStoragePartitioning",
+  "AvoidCorsURLLoaderRestartOnRedirect",
+  "OptimizationHints",
+  "NetworkTimeServiceQuerying",
+  "AimEnabled",
+  "PreconnectToSearch",
+];
+
 /** A browser, and the pages' own server. */
 export interface Surfing extends AsyncDisposable {
   browser: Browser;
@@ -23,7 +41,8 @@ export interface Surfing extends AsyncDisposable {
 export async function launch(): Promise<Browser> {
   return await chromium.launch({
     executablePath: await firstProgram(),
-    args: ["--no-sandbox"],
+    // the last list is the one that counts, so it repeats what Playwright's turns off
+    args: ["--no-sandbox", `--disable-features=${[...OFF, ...OFF_BY_PLAYWRIGHT].join(",")}`],
     ignoreDefaultArgs: ["--disable-back-forward-cache"],
   });
 }

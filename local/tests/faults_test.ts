@@ -192,7 +192,7 @@ Deno.test("P11 a row that is held for too long: busy, or 503 by a shorter statem
 
     await sql`alter role service_role set statement_timeout = '100ms'`;
     await sql`notify pgrst`;
-    await delay(200);
+    await until(async () => (await call("lock-acquire", next)).status === 503); // it has heard of it
     // each alone, as only one at a time waits longer than that
     for (const name of ["lock-acquire", "lock-renew", "lock-release"]) {
       const { status, ms } = await call(name, name === "lock-acquire" ? next : held);
