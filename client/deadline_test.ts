@@ -9,13 +9,13 @@ const VIDEOS = runs(20, 30);
 /** How long it goes on; one round at least. */
 const SECONDS = runs(0, 240);
 
-/** Keeps the machine's processors busy. */
+/** Keeps the machine's processors busy: by processes, as a worker in an endless loop outlives its `terminate()`. */
 function burn(): Disposable {
-  const burners = Array.from({ length: navigator.hardwareConcurrency }, () => {
-    const code = "for (;;) Math.sqrt(2);";
-    return new Worker(URL.createObjectURL(new Blob([code])), { type: "module" });
-  });
-  return { [Symbol.dispose]: () => burners.forEach((burner) => burner.terminate()) };
+  const burners = Array.from(
+    { length: navigator.hardwareConcurrency },
+    () => new Deno.Command("sh", { args: ["-c", "while :; do :; done"] }).spawn(),
+  );
+  return { [Symbol.dispose]: () => burners.forEach((burner) => burner.kill("SIGKILL")) };
 }
 
 /** Stops and continues a process by chance while it runs. */

@@ -32,24 +32,23 @@ type Environment = Record<keyof typeof VARIABLES, string> & {
 
 const PROJECT = join(import.meta.dirname!, "..");
 const ON_ANY_STACK = ["supabase/tests"];
-const ON_THE_EMBEDDED = ["local/tests"];
-/** They wait more than they compute, so they run beside the others, on a stack of their own. */
-const BESIDE = ["client", "examples", "install"];
+/** As they all wait now and then, they run side by side, each on a stack of its own. */
+const ON_THE_EMBEDDED = [["local/tests", "install"], ["client", "examples"]];
 
 async function main([...args]: string[]): Promise<number> {
   isolateEnvironment();
   const supabase = args[0] === "--supabase" && args.shift() !== undefined;
   const given = environment();
   if (supabase) return await test(args, ON_ANY_STACK, given ?? await fromSupabase());
-  const folders = [...ON_ANY_STACK, ...ON_THE_EMBEDDED];
-  if (given) return await test(args, folders, given);
+  if (given) return await test(args, [...ON_ANY_STACK, "local/tests"], given);
 
   const isWhole = args.every((arg) => arg.startsWith("-"));
-  const [code, beside] = await Promise.all([
-    onStackOfItsOwn(args, folders),
-    isWhole ? onStackOfItsOwn(args, BESIDE, "after the others") : 0,
+  const beside = isWhole ? ON_THE_EMBEDDED : [];
+  const codes = await Promise.all([
+    onStackOfItsOwn(args, ON_ANY_STACK),
+    ...beside.map((folders) => onStackOfItsOwn(args, folders, "after the others")),
   ]);
-  return code || beside;
+  return codes.find((code) => code !== 0) ?? 0;
 }
 
 /** Runs tests on an embedded stack that starts and ends with them. */
