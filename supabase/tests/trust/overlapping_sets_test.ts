@@ -95,7 +95,7 @@ Deno.test("overlapping sets of many callers never deadlock, never half-win, over
   await using tenant = await newTenant();
   await using stack = new AsyncDisposableStack();
   const http = await newestHttpDoor();
-  const times = runs(6, 200);
+  const times = runs(4, 200);
   const caller = {
     video: tenant.video,
     times,
