@@ -5,6 +5,8 @@ import { sql } from "./stack.ts";
 export interface Gate extends AsyncDisposable {
   /** The statements that stop there, for `changedFunctions`. They wait for no lock, so that no time-out ends them. */
   pass: string;
+  /** The same as a condition of a statement, which stops there after it has begun. */
+  isOpen: string;
   /** Waits until somebody is there. */
   reached(): Promise<void>;
   /** Lets everybody pass. */
@@ -23,6 +25,8 @@ export async function closedGate(): Promise<Gate> {
   return {
     pass: `perform pg_advisory_xact_lock_shared(${key}, 2);
       while not pg_try_advisory_xact_lock_shared(${key}, 1) loop perform pg_sleep(0.005); end loop;\n`,
+    isOpen:
+      `pg_advisory_xact_lock_shared(${key}, 2) is not null and pg_advisory_xact_lock_shared(${key}, 1) is not null`,
     reached: () =>
       until(async () =>
         (await sql`

@@ -376,3 +376,24 @@ Deno.test("P4 a take-over that has not committed lets no assert of the old token
   await taking.run`commit`;
   assertEquals(await accepted(tenant, first.fencing_token), false);
 });
+
+Deno.test("P4 an assert whose statement began before the next grant was committed reads the row as it is behind its lock", async () => {
+  await using tenant = await newTenant();
+  await using gate = await closedGate();
+  const look = "    where v.id = p_video_id and s.video_id = p_video_id";
+  await using changed = await changedFunctions([
+    ["check_token", look, `${look} and ${gate.isOpen}`],
+  ]);
+  await using holder = openSession({ role: "service_role" });
+  const asserts = async (token: number) =>
+    await holder.run
+      .unsafe(`select ${changed.name}.check_token($1, 'layout', $2, null)`, [tenant.video, token])
+      .then(() => "accepted", ({ code }) => code);
+  const first = (await acquire(tenant.server, { ...layout(tenant), ...W1 })).lock!;
+  const asserting = asserts(first.fencing_token);
+  await gate.reached();
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, take_over: true });
+  await gate.open();
+  assertEquals(await asserting, "PT412");
+  assertEquals(await asserts(lock!.fencing_token), "accepted");
+});
