@@ -1744,8 +1744,8 @@ declare
   v_old record;
   v_now timestamptz;
 begin
-  select s.xmin, s.xmax = '0' as unlocked, s.tenant_id, s.lock_id, s.lock_holder_user_id, s.lock_type, s.locked_at,
-    s.lock_expires_at, s.lock_database_names, s.fencing_token
+  select s.xmin, s.xmax = '0' as unlocked, s.database_name, s.tenant_id, s.lock_id, s.lock_holder_user_id, s.lock_type,
+    s.locked_at, s.lock_expires_at, s.lock_database_names, s.fencing_token
   into v_old
   from public.video_database_state s
   where s.video_id = p_video_id and s.database_name = p_database_name;
@@ -1773,8 +1773,9 @@ begin
         video_id, database_name, lock_id, tenant_id, lock_holder_user_id, lock_type, fencing_token, locked_at,
         ended_at, end_reason
       )
+      -- the row's name is of the type already: to check the argument against its pattern anew took 4 % of a pair
       values (
-        p_video_id, p_database_name, v_old.lock_id, v_old.tenant_id, v_old.lock_holder_user_id, v_old.lock_type,
+        p_video_id, v_old.database_name, v_old.lock_id, v_old.tenant_id, v_old.lock_holder_user_id, v_old.lock_type,
         v_old.fencing_token, v_old.locked_at, least(v_old.lock_expires_at, v_now),
         case when v_old.lock_expires_at <= v_now then 'expired' else 'released' end
       )
