@@ -2671,18 +2671,18 @@ as $$
 declare
   v_video constant text := format('r.%I', p_video_column);
   v_name constant text := coalesce('r.' || quote_ident(p_database_column) || '::text', quote_literal(p_database) || '::text');
-  v_other constant text := v_video || ' is distinct from v_lock.video_id'
-    || case when p_database_column is null then '' else format(' or %s is distinct from v_lock.database_name', v_name) end;
+  v_other constant text := v_video || ' is distinct from v_video_id'
+    || case when p_database_column is null then '' else format(' or %s is distinct from v_database_name', v_name) end;
 begin
   return format($check$
-        select %2$s as video_id, %3$s as database_name into v_lock from %1$s r limit 1;
+        select %2$s, %3$s into v_video_id, v_database_name from %1$s r limit 1;
         if found then
           perform from %1$s r where %4$s limit 1;
           if not found then
-            perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
+            perform holdfast.check_write(v_video_id, v_database_name, tg_op);
           else
-            for v_lock in select distinct %2$s as video_id, %3$s as database_name from %1$s r order by 1, 2 loop
-              perform holdfast.check_write(v_lock.video_id, v_lock.database_name, tg_op);
+            for v_video_id, v_database_name in select distinct %2$s, %3$s from %1$s r order by 1, 2 loop
+              perform holdfast.check_write(v_video_id, v_database_name, tg_op);
             end loop;
           end if;
         end if;$check$, p_rows, v_video, v_name, v_other);
@@ -2729,7 +2729,8 @@ begin
   execute format($function$
     create function holdfast.%I() returns trigger language plpgsql set search_path = '' as $guard$
     declare
-      v_lock record;
+      v_video_id uuid;
+      v_database_name text;
     begin
       if tg_op = 'INSERT' then%s
       elsif tg_op = 'DELETE' then%s
