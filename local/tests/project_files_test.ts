@@ -63,6 +63,11 @@ Deno.test("PostgreSQL has one version: what npm brings, what may run its scripts
   }
 });
 
+Deno.test("no page has what a merge has left behind", () => {
+  const left = PROSE.flatMap((path) => /(<{7}|>{7}) \S+/.exec(read(path))?.[0] ?? []);
+  assertEquals(left, []);
+});
+
 Deno.test("a package has one version, in however many lines of deno.json", () => {
   const versions: Record<string, Set<string>> = {};
   for (const specifier of Object.values<string>(JSON.parse(read("deno.json")).imports)) {

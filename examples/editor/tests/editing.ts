@@ -2,9 +2,11 @@ import { assertEquals, assertMatch } from "@std/assert";
 import type { Page } from "playwright-core";
 import { sql } from "../../../supabase/tests/support/stack.ts";
 import { VIDEOS } from "../demo/world.ts";
+import type { Lease } from "../../../client/mod.ts";
 import {
   assertAccessible,
   captionsOf,
+  type Demo,
   field,
   isReadOnly,
   panel,
@@ -14,6 +16,22 @@ import {
   startsAt,
   worker,
 } from "./demo.ts";
+
+/** An administrator ends what a worker does; the worker learns it. */
+async function endByForce(demo: Demo, lease: Lease): Promise<void> {
+  const ben = await demo.open("ben", { video: 4 });
+  await press(panel(ben, "Captions"), "End by force …");
+  const dialog = ben.getByRole("alertdialog");
+  await see(dialog, /Worker 1 is stopped in the middle of its work on the captions/);
+  await press(dialog, "End by force");
+  await see(panel(ben, "Captions"), "Free to edit");
+  await new Promise((resolve) => {
+    if (lease.signal.aborted) resolve(0);
+    lease.signal.addEventListener("abort", resolve);
+  });
+  assertEquals(lease.signal.reason.reason, "force_released");
+  await ben.context().close();
+}
 
 /** Editing, and waiting for one's turn, while nothing goes wrong. */
 export const EDITING: Scenarios = {
@@ -26,15 +44,19 @@ export const EDITING: Scenarios = {
     assertEquals(await page.getByText("Second Street").count(), 0);
     assertEquals(await page.title(), "Videos · Holdfast editor");
     const key = { video_id: VIDEOS[3]!.id, database_name: "captions" };
-    const lease = await worker("Worker 1").acquire(key);
+    const lease = await worker("Worker 1").acquire(key, { ttlSeconds: 3 });
     await see(page, /Worker 1 · since \d\d:\d\d/);
     await see(page, /\d being edited/);
     await page.getByRole("link", { name: "The long way up" }).click();
     await see(panel(page, "Captions"), /Worker 1 has been processing this since/);
     assertEquals(await page.getByRole("button", { name: "Ask to hand over" }).count(), 0);
-    await lease.release();
+    await endByForce(demo, lease);
     await see(panel(page, "Captions"), "Free to edit");
     await page.getByRole("link", { name: "← All videos" }).click();
+    await see(page, "Night train north");
+    await page.locator("a.thumb").first().click();
+    await panel(page, "Captions").waitFor();
+    await page.getByRole("link", { name: "Holdfast editor" }).click();
     await see(page, "Night train north");
     const [cleo] = await Promise.all([
       page.waitForEvent("popup"),
@@ -45,8 +67,19 @@ export const EDITING: Scenarios = {
     // a video of another tenant looks like one that does not exist
     await page.evaluate((id) => void (location.hash = `video=${id}`), VIDEOS[4]!.id);
     await see(page, "There is no such video here");
+    await page.getByRole("link", { name: "All videos" }).click();
+    await see(page, "Night train north");
     await press(page, "Sign out");
     await see(page, "Who are you?");
+    await page.route(/auth\/v1\/token/, (route) => route.fulfill({ status: 500, body: "{}" }));
+    await page.getByRole("link", { name: "Anna" }).click();
+    await see(page, "That did not work");
+    await page.getByRole("link", { name: "choose somebody else" }).click();
+    await page.getByRole("link", { name: "Ben" }).click();
+    await see(page, "That did not work");
+    await page.unroute(/auth\/v1\/token/);
+    await page.getByRole("link", { name: "Try again" }).click();
+    await see(page, "Night train north");
     await page.context().close();
   },
 
