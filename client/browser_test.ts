@@ -168,6 +168,7 @@ const TABS: Record<string, Case> = {
     const refused = await ask(second, "hold", tenant.video, { waitSeconds: 1 }).catch(String);
     assert(String(refused).includes("you hold it"), String(refused));
     assertEquals(await believers(first, second), [0]);
+    await pause(500); // the refused one is given back, of which the first tab hears, too
     const stolen = await ask(second, "hold", tenant.video, { steal: true });
     const since = performance.now();
     await until(async () => (await believers(first)).length === 0);

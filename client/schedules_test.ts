@@ -256,8 +256,11 @@ async function alone(
   using time = virtualTime(1);
   const service = new ModelService((call) => ({ there: USUAL, back: USUAL, ...ways[call] }));
   const running = course(createLockClient(service.client("anna"), { holder: "anna" }), service);
-  running.catch(() => {});
-  await time.run(() => {});
+  let failure: { error: unknown } | undefined;
+  running.catch((error) => failure = { error });
+  await time.run(() => {
+    if (failure) throw failure.error; // what was left behind may go on for ever
+  });
   await running;
 }
 
@@ -284,6 +287,20 @@ Deno.test("a steal waits until one that was given up is over, so that this one c
       assertEquals([lease.state, service.lock("layout").current?.lockId], ["held", lease.lockId]);
     }
     await Promise.all([first.release(), lease.release()]);
+  });
+});
+
+Deno.test("while a stolen lock is held, those who waited before the steal ask nobody", async () => {
+  await alone({}, async (locks, service) => {
+    await locks.acquire(KEY);
+    const waiting = locks.acquire(KEY);
+    const stolen = await locks.acquire(KEY, { steal: true });
+    await pause(500); // the first one has learnt it
+    const { calls } = service;
+    await pause(5_000);
+    assertEquals([service.calls, stolen.state], [calls, "held"]);
+    await stolen.release();
+    await (await waiting).release();
   });
 });
 

@@ -216,6 +216,7 @@ Deno.test("a postmaster.pid that was left behind does not stop the start, also w
   // of the same account, as PostgreSQL takes a process that it may not signal for none of its own
   const stranger = new Deno.Command("sleep", {
     args: ["60"],
+    cwd: "/", // that account may not reach this folder
     ...(uid === Deno.uid() ? {} : { uid: uid!, gid: gid! }),
   }).spawn();
   try {

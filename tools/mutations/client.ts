@@ -95,8 +95,8 @@ export const OF_THE_CLIENT: Record<string, Row[]> = {
       "who steals waits behind those who wait",
       "this.steals ? [this, ...order.turns] : [...order.turns, this]",
       "[...order.turns, this]",
-      "web_locks",
-      "steal goes before",
+      "schedules",
+      "while a stolen lock",
     ],
     [
       "who waits has no place in the line",
