@@ -1310,7 +1310,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
         "    perform pg_sleep(0.001 * (1 << v_try));",
         "  end loop;",
         '  -- P3: read behind the lock, by a statement of its own. A statement that locks "for key share" gives the row as it was when the',
-        "  -- statement began, although a grant may have been committed between that and the lock.",
+        "  -- statement began, although a release may have been committed between that and the lock.",
         "  select s.* into v_seen",
         "  from public.video_database_state s",
         "  where s.video_id = p_video_id and s.database_name = p_database_name;",

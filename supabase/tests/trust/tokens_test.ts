@@ -377,7 +377,7 @@ Deno.test("P4 a take-over that has not committed lets no assert of the old token
   assertEquals(await accepted(tenant, first.fencing_token), false);
 });
 
-Deno.test("P4 an assert whose statement began before the next grant was committed reads the row as it is behind its lock", async () => {
+Deno.test("P4 an assert whose statement began before the release was committed reads the row as it is behind its lock", async () => {
   await using tenant = await newTenant();
   await using gate = await closedGate();
   const look = "    where v.id = p_video_id and s.video_id = p_video_id";
@@ -389,11 +389,13 @@ Deno.test("P4 an assert whose statement began before the next grant was committe
     await holder.run
       .unsafe(`select ${changed.name}.check_token($1, 'layout', $2, null)`, [tenant.video, token])
       .then(() => "accepted", ({ code }) => code);
-  const first = (await acquire(tenant.server, { ...layout(tenant), ...W1 })).lock!;
-  const asserting = asserts(first.fencing_token);
+  const { lock_id, fencing_token } = (await acquire(tenant.server, { ...layout(tenant), ...W1 }))
+    .lock!;
+  const asserting = asserts(fencing_token);
   await gate.reached();
-  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, take_over: true });
+  await release(tenant.server, { ...layout(tenant), lock_id });
   await gate.open();
   assertEquals(await asserting, "PT412");
+  const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1 });
   assertEquals(await asserts(lock!.fencing_token), "accepted");
 });
