@@ -8,7 +8,7 @@ as $$
 declare
   v_old public.video_database_state;
   v_reason text;
-  v_released json[] := '{}';
+  v_released json[] := array[]::json[];
 begin
   for v_old in
     select s.* from unnest(p_names) with ordinality n (name, ord)

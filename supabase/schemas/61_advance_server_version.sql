@@ -5,18 +5,20 @@ as $$
 declare
   v_version integer;
 begin
-  perform holdfast.check_token(p_video_id, p_database_name, p_fencing_token, null);
-  update public.video_database_state s
-  set server_version = s.server_version + 1
-  where s.video_id = p_video_id and s.database_name = p_database_name
-  returning s.server_version into v_version;
-  -- the update may have waited for another of the holder's own, past the end of the lease
-  perform holdfast.check_token(p_video_id, p_database_name, p_fencing_token, null);
+  begin
+    perform holdfast.check_token(p_video_id, p_database_name, p_fencing_token, null);
+    update public.video_database_state s
+    set server_version = s.server_version + 1
+    where s.video_id = p_video_id and s.database_name = p_database_name
+    returning s.server_version into v_version;
+    -- the update may have waited for another of the holder's own, past the end of the lease
+    perform holdfast.check_token(p_video_id, p_database_name, p_fencing_token, null);
+  exception when lock_not_available then
+    perform holdfast.raise_error('LOCK_BUSY', format(
+      'Another transaction is advancing the version of %s of video %s.', p_database_name, p_video_id
+    ));
+  end;
   return v_version;
-exception when lock_not_available then
-  perform holdfast.raise_error('LOCK_BUSY', format(
-    'Another transaction is advancing the version of %s of video %s.', p_database_name, p_video_id
-  ));
 end;
 $$;
 revoke all on function holdfast.advance_server_version(uuid, text, bigint)

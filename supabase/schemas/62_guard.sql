@@ -74,38 +74,38 @@ comment on function holdfast.guard_check(text, name, name, text) is
   'The piece of a table''s trigger function that checks each lock of these rows once, in the order of their keys.';
 
 create function holdfast.guard(
-  "table" regclass, database text default null, video_column name default 'video_id', database_column name default null
+  table_name regclass, database text default null, video_column name default 'video_id', database_column name default null
 ) returns void
 language plpgsql set search_path = ''
 as $$
 declare
-  v_function constant text := holdfast.guard_function("table");
+  v_function constant text := holdfast.guard_function(table_name);
   v_video_type constant oid := (
     select a.atttypid from pg_catalog.pg_attribute a
-    where a.attrelid = "table" and a.attname = video_column and a.attnum > 0 and not a.attisdropped
+    where a.attrelid = table_name and a.attname = video_column and a.attnum > 0 and not a.attisdropped
   );
 begin
-  perform from pg_catalog.pg_class c where c.oid = "table" and c.relkind in ('r', 'p');
+  perform from pg_catalog.pg_class c where c.oid = table_name and c.relkind in ('r', 'p');
   if not found then
-    raise exception using errcode = 'wrong_object_type', message = format('%s is no table', "table");
+    raise exception using errcode = 'wrong_object_type', message = format('%s is no table', table_name);
   elsif (database is null) = (database_column is null) then
     raise exception using errcode = 'invalid_parameter_value',
       message = 'guard() takes either database or database_column',
-      hint = format('For example: select holdfast.guard(%L, database => ''captions'');', "table");
+      hint = format('For example: select holdfast.guard(%L, database => ''captions'');', table_name);
   elsif v_video_type is distinct from 'uuid'::regtype::oid then
     raise exception using errcode = 'undefined_column',
-      message = format('%s has no column %I of type uuid', "table", video_column),
+      message = format('%s has no column %I of type uuid', table_name, video_column),
       hint = 'Name the column that has the video''s id: video_column => ''…''.';
   end if;
   perform from pg_catalog.pg_attribute a
-  where a.attrelid = "table" and a.attname = database_column and a.attnum > 0 and not a.attisdropped;
+  where a.attrelid = table_name and a.attname = database_column and a.attnum > 0 and not a.attisdropped;
   if database_column is not null and not found then
     raise exception using errcode = 'undefined_column',
-      message = format('%s has no column %I', "table", database_column),
+      message = format('%s has no column %I', table_name, database_column),
       hint = 'Name the column that has the database''s name, or the name itself: database => ''captions''.';
   end if;
   perform database::holdfast.database_name;
-  perform holdfast.unguard("table");
+  perform holdfast.unguard(table_name);
 
   execute format($function$
     create function holdfast.%I() returns trigger language plpgsql set search_path = '' as $guard$
@@ -127,16 +127,16 @@ begin
   );
   execute format('revoke all on function holdfast.%I() from public, anon, authenticated, service_role', v_function);
   execute format('comment on function holdfast.%I() is %L', v_function,
-    format('Trigger, made by holdfast.guard() for %s: checks the fencing token of each lock that a statement touched.', "table"));
+    format('Trigger, made by holdfast.guard() for %s: checks the fencing token of each lock that a statement touched.', table_name));
   perform holdfast.add_guard_triggers(t.relid, v_function)
-  from (select "table" as relid union select p.relid from pg_catalog.pg_partition_tree("table") p) t;
+  from (select table_name as relid union select p.relid from pg_catalog.pg_partition_tree(table_name) p) t;
 end;
 $$;
 revoke all on function holdfast.guard(regclass, text, name, name) from public, anon, authenticated, service_role;
 comment on function holdfast.guard(regclass, text, name, name) is
   'Guards a table, and its partitions: a write without the current fencing token of its lock (request header x-fencing-token) is refused with PT412. For migrations; call it again after a partition was attached or a column renamed.
 
-"table" regclass: the table.
+table_name regclass: the table.
 database text: the name of the database that all its rows belong to; or
 database_column name: the column that has it.
 video_column name, default video_id: the column (uuid) with the video''s id.
@@ -182,22 +182,22 @@ $$;
 revoke all on function holdfast.drop_guard_triggers(regclass) from public, anon, authenticated, service_role;
 comment on function holdfast.drop_guard_triggers(regclass) is 'Takes the four triggers of the guard off one table.';
 
-create function holdfast.unguard("table" regclass) returns void
+create function holdfast.unguard(table_name regclass) returns void
 language plpgsql set search_path = ''
 as $$
 declare
   v_functions constant regprocedure[] := array(
     select distinct t.tgfoid::regprocedure
     from pg_catalog.pg_trigger t
-    where t.tgrelid = "table" and t.tgname = 'holdfast_guard_insert'
+    where t.tgrelid = table_name and t.tgname = 'holdfast_guard_insert'
   );
   v_function regprocedure;
 begin
   perform holdfast.drop_guard_triggers(t.relid)
   from (
-    select "table" as relid
+    select table_name as relid
     union
-    select p.relid from pg_catalog.pg_partition_tree("table") p
+    select p.relid from pg_catalog.pg_partition_tree(table_name) p
   ) t;
   foreach v_function in array v_functions loop
     perform from pg_catalog.pg_trigger t where t.tgfoid = v_function;
@@ -209,7 +209,7 @@ end;
 $$;
 revoke all on function holdfast.unguard(regclass) from public, anon, authenticated, service_role;
 comment on function holdfast.unguard(regclass) is
-  'Takes the guard off a table and its partitions. "table" regclass: the table. Nothing happens where there is none.';
+  'Takes the guard off a table and its partitions. table_name regclass: the table. Nothing happens where there is none.';
 
 create view holdfast.unguarded_partitions as
 select p.relid::regclass as partition, g.tgrelid::regclass as guarded_table

@@ -1416,7 +1416,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
   "61_advance_server_version": [
     [
       "a version is counted after the lease ended in a wait",
-      "  -- the update may have waited for another of the holder's own, past the end of the lease\n  perform holdfast.check_token(p_video_id, p_database_name, p_fencing_token, null);\n",
+      "    -- the update may have waited for another of the holder's own, past the end of the lease\n    perform holdfast.check_token(p_video_id, p_database_name, p_fencing_token, null);\n",
       "",
       "trust/bounded",
     ],
@@ -1428,8 +1428,8 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "a version is counted without the lock",
-      "begin\n  perform holdfast.check_token(p_video_id, p_database_name, p_fencing_token, null);\n  update",
-      "begin\n  update",
+      "  begin\n    perform holdfast.check_token(p_video_id, p_database_name, p_fencing_token, null);\n    update",
+      "  begin\n    update",
       "trust/other_tenants",
     ],
     [
@@ -1491,7 +1491,7 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "a partition is open",
-      ' union select p.relid from pg_catalog.pg_partition_tree("table") p) t;\nend;\n$$;\nrevoke all on function holdfast.guard(',
+      " union select p.relid from pg_catalog.pg_partition_tree(table_name) p) t;\nend;\n$$;\nrevoke all on function holdfast.guard(",
       ") t;\nend;\n$$;\nrevoke all on function holdfast.guard(",
       "contract/fencing",
     ],
@@ -1515,8 +1515,8 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "what is no table is guarded",
-      "c.oid = \"table\" and c.relkind in ('r', 'p');",
-      'c.oid = "table";',
+      "c.oid = table_name and c.relkind in ('r', 'p');",
+      "c.oid = table_name;",
       "contract/fencing",
     ],
     [
@@ -1551,8 +1551,8 @@ export const OF_THE_SCHEMA: Record<string, Row[]> = {
     ],
     [
       "unguard leaves the triggers of partitions",
-      '    select "table" as relid\n    union\n    select p.relid from pg_catalog.pg_partition_tree("table") p\n  ) t;\n  foreach',
-      '    select "table" as relid\n  ) t;\n  foreach',
+      "    select table_name as relid\n    union\n    select p.relid from pg_catalog.pg_partition_tree(table_name) p\n  ) t;\n  foreach",
+      "    select table_name as relid\n  ) t;\n  foreach",
       "contract/fencing",
     ],
     [
