@@ -206,12 +206,22 @@ export const PROJECTS = {
       "--members",
       "select m.tenant_id, m.user_id, m.level as role from public.tenant_members m",
     ],
+    // what is the project's own is the contract's for as long as its tests run; and
     // with a trigger before each update callers are answered busy more often than the tests of a race allow
     forContract: `alter table public.video_database_state disable trigger touch;
+      alter table public.video_database_state alter column wasabi_synced_at drop default;
+      alter table public.video_database_state drop constraint video_database_state_video_id_fkey,
+        add constraint video_database_state_video_id_fkey foreign key (video_id) references public.videos (id) on update cascade on delete cascade;
+      grant all on table public.videos to service_role;
+      grant select on table public.videos to authenticated;
       alter table public.tenant_members rename to own_members;
       create view public.tenant_members as select tenant_id, user_id, level as role from public.own_members`,
     afterContract: `drop view public.tenant_members;
       alter table public.own_members rename to tenant_members;
+      revoke all on table public.videos from service_role, authenticated;
+      alter table public.video_database_state drop constraint video_database_state_video_id_fkey,
+        add constraint video_database_state_video_id_fkey foreign key (video_id) references public.videos (id) on delete cascade;
+      alter table public.video_database_state alter column wasabi_synced_at set default now();
       alter table public.video_database_state enable trigger touch`,
   },
   /** Migrations that are dated later than today. */
