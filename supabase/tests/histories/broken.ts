@@ -54,7 +54,7 @@ export const BROKEN: readonly Broken[] = [
     what: "an assert takes no row lock",
     focus: "usual case",
     changes: [
-      ["check_token", "for key share skip locked;\n    end if", ";\n    end if"],
+      ["check_token", "    for key share of s skip locked;", "    ;"],
     ],
   },
   {

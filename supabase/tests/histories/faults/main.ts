@@ -112,11 +112,14 @@ async function run(cleanUp: AsyncDisposableStack): Promise<number> {
     });
   }
   figures.seconds = Math.round((Date.now() - ready) / 1000);
-  if (flags.controls) {
-    const { runControls } = await import("./controls.ts");
-    found += await runControls(arena, library, figures);
+  try {
+    if (flags.controls) {
+      const { runControls } = await import("./controls.ts");
+      found += await runControls(arena, library, figures);
+    }
+  } finally { // what a long run has shown is not lost with a control that fails
+    if (flags.figures) await keep(figures, flags.figures);
   }
-  if (flags.figures) await keep(figures, flags.figures);
   console.log(report(figures));
   console.log(
     `${found} violations in ${figures.pieces} histories, ${
