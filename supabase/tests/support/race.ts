@@ -46,8 +46,8 @@ export async function assertOneWins(
 export interface Session extends AsyncDisposable {
   /** Runs one statement, outside of any transaction unless `begin` was run. */
   run: postgres.Sql;
-  /** Waits until this session waits for another one. */
-  blocked(): Promise<void>;
+  /** Waits until this session waits for another one, which gives true; or until it need not any more. */
+  blocked(isOver?: () => boolean): Promise<boolean>;
 }
 
 /**
@@ -70,12 +70,16 @@ export function openSession(
   });
   return {
     run,
-    blocked: () =>
-      until(async () =>
-        (await sql`
-          select from pg_stat_activity where application_name = ${name} and wait_event_type = 'Lock'`)
-          .length > 0
-      ),
+    async blocked(isOver = () => false) {
+      let isBlocked = false;
+      await until(async () => {
+        const waits = await sql`
+          select from pg_stat_activity where application_name = ${name} and wait_event_type = 'Lock'`;
+        isBlocked = waits.length > 0;
+        return isBlocked || isOver();
+      });
+      return isBlocked;
+    },
     async [Symbol.asyncDispose]() {
       await run.end({ timeout: 0 });
     },

@@ -1,5 +1,5 @@
 // Where a lease is most easily wrong: while a caller waits, when an answer is lost, when two come at once.
-import { assertEquals, assertGreater, assertGreaterOrEqual } from "@std/assert";
+import { assertEquals, assertGreater, assertGreaterOrEqual, assertLess } from "@std/assert";
 import { assertOneWins, atOneBarrier, openSession, type Session } from "../support/race.ts";
 import { acquire, type Answer, release, renew } from "../support/stack.ts";
 import { layout, newTenant, type Tenant, W1, W2 } from "../support/tenant.ts";
@@ -230,20 +230,43 @@ Deno.test("P5 an acquire that is delivered twice around its release leaves no gh
   }
 });
 
-Deno.test("P3 a renewal that waited past the expiry is lost: it judges after it has the row", async () => {
-  for (const hold of ["the table", "the row"]) {
-    await using tenant = await newTenant();
+/**
+ * Lets a call of the holder's wait while the lease runs out; anew where a busy machine is so slow that it has run out before.
+ *
+ * @param tenant Whose lock.
+ * @param verb The call.
+ * @param hold What it waits for.
+ * @returns The state before it, and the answer.
+ */
+async function pastTheExpiry(
+  tenant: Tenant,
+  verb: "renew" | "release",
+  hold: "the table" | "the row",
+) {
+  for (let tries = 1;; tries++) {
     const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });
     await tenant.backdate(59.8);
     const before = await tenant.state();
     await using gate = hold === "the row" ? await standingOn(tenant) : await holdingTheTable();
     await using holder = openSession({ role: "service_role" });
-    const renewal = within(holder, "renew", { ...layout(tenant), lock_id: lock!.lock_id });
-    await holder.blocked();
-    await sleep(250);
-    await gate.run`commit`;
-    const { renewed, reason } = await renewal;
-    assertEquals([renewed, reason], [false, "expired"], hold);
+    let isAnswered = false;
+    const calling = within(holder, verb, { ...layout(tenant), lock_id: lock!.lock_id })
+      .finally(() => isAnswered = true);
+    if (await holder.blocked(() => isAnswered)) {
+      await sleep(250);
+      await gate.run`commit`;
+      return { before, answer: await calling };
+    }
+    assertLess(tries, 20, "it always comes too late");
+    await gate.run`rollback`;
+  }
+}
+
+Deno.test("P3 a renewal that waited past the expiry is lost: it judges after it has the row", async () => {
+  await using tenant = await newTenant();
+  for (const hold of ["the table", "the row"] as const) {
+    const { before, answer } = await pastTheExpiry(tenant, "renew", hold);
+    assertEquals([answer.renewed, answer.reason], [false, "expired"], hold);
     assertEquals(await tenant.state(), before, "not revived");
   }
 });
@@ -268,24 +291,10 @@ Deno.test("P1 what was read before a wait is not ended or renewed after it: the 
 
 Deno.test("P3 a release that waited past the expiry did not release: the lease had expired", async () => {
   await using tenant = await newTenant();
-  for (const hold of ["the table", "the row"]) {
-    const { lock } = await acquire(tenant.server, { ...layout(tenant), ...W1, ttl_seconds: 60 });
-    await tenant.backdate(59.8);
-    const expires = (await tenant.state())!.lock_expires_at!;
-    await using gate = openSession();
-    await gate.run`begin`;
-    if (hold === "the table") await gate.run`lock table public.video_database_state in share mode`;
-    else {
-      await gate.run`
-        select from public.video_database_state where video_id = ${tenant.video} for update`;
-    }
-    await using holder = openSession({ role: "service_role" });
-    const releasing = within(holder, "release", { ...layout(tenant), lock_id: lock!.lock_id });
-    await holder.blocked();
-    await sleep(250);
-    await gate.run`commit`;
-    assertEquals(await releasing, { released: false, reason: "expired", holder: null }, hold);
-    assertEquals((await tenant.history()).at(-1)?.ended_at, expires);
+  for (const hold of ["the table", "the row"] as const) {
+    const { before, answer } = await pastTheExpiry(tenant, "release", hold);
+    assertEquals(answer, { released: false, reason: "expired", holder: null }, hold);
+    assertEquals((await tenant.history()).at(-1)?.ended_at, before!.lock_expires_at);
   }
 });
 
