@@ -336,11 +336,11 @@ Deno.test("watch reports holders and waiters as they come and go, by polling eve
     await using _ = await createLockClient(anna.client).acquire(layout(tenant));
     await until(() => Promise.resolve(reported.length === 2));
     await pause(250);
+    assertEquals(reported, [0, 1]); // the lease is released at the end of this block
   } finally {
     stop();
     globalThis.setTimeout = real;
   }
-  assertEquals(reported, [0, 1]);
   await watcher.client.realtime.disconnect();
 });
 
